@@ -1,0 +1,773 @@
+/**
+ * The one service that every capability is written against: commands, scripts, subscriptions and own connections.
+ *
+ * It has two drivers with the same behaviour: `IoRedis` talks to a server, `RedisTestServer` is a server in memory.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import type * as Queue from "effect/Queue"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { checkKey, inputError, positiveMillis } from "./internal/input.js"
+import { hashSlot } from "./internal/slot.js"
+import * as Subscriptions from "./internal/subscriptions.js"
+import * as Commands from "./RedisCommands.js"
+import { defaultRetry } from "./RedisConfig.js"
+import {
+  RedisConnectionError,
+  RedisDecodeError,
+  type RedisError,
+  RedisReplyError,
+  RedisTimeoutError
+} from "./RedisError.js"
+import * as RedisScript from "./RedisScript.js"
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Models
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * An argument of a command. Text is sent as UTF-8, bytes as they are; `Infinity` is sent as `inf`, and `NaN` is refused.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type RedisArg = string | number | Uint8Array
+
+/**
+ * A reply whose strings are text. An array can hold an error where the server puts one inside a reply.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Reply = string | number | null | RedisReplyError | ReadonlyArray<Reply>
+
+/**
+ * A reply whose strings are bytes.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type BytesReply = Uint8Array | number | null | RedisReplyError | ReadonlyArray<BytesReply>
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Encoding = "text" | "bytes"
+
+/**
+ * An entry of a pipeline or a transaction: a command with its arguments, as in `["SET", "key", "value"]`, or a script
+ * with its parameters, made by `RedisScript.call`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Command = readonly [command: string, ...args: ReadonlyArray<RedisArg>] | RedisScript.Call
+
+/**
+ * Something published to a channel. `channel` is without the client's prefix; `pattern` is set when the subscription was
+ * to a pattern.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class Message extends Data.TaggedClass("Message")<{
+  readonly channel: string
+  readonly pattern: Option.Option<string>
+  readonly bytes: Uint8Array
+}> {
+  /**
+   * The payload as UTF-8 text.
+   *
+   * @since 0.1.0
+   */
+  get payload(): string {
+    return decoder.decode(this.bytes)
+  }
+}
+
+const decoder = new TextDecoder()
+
+/**
+ * Messages may be missing here: the connection was down (one Gap for each outage), or this subscriber was too slow and
+ * its buffer was full.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class Gap extends Data.TaggedClass("Gap")<{
+  readonly reason: "disconnected" | "overflow"
+}> {}
+
+/**
+ * What to subscribe to; one kind at a time. At most `capacity` elements wait for a slow subscriber (1024 by default);
+ * what comes after them is dropped, and a `Gap` stands in its place.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Subscription =
+  & (
+    | { readonly channels: ReadonlyArray<string> }
+    | { readonly patterns: ReadonlyArray<string> }
+    | { readonly shardChannels: ReadonlyArray<string> }
+  )
+  & { readonly capacity?: number | undefined }
+
+/**
+ * Where the connection stands. `error` is why it was lost or could not be made, as long as it is not there.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ConnectionState {
+  readonly status: "disconnected" | "connecting" | "connected" | "reconnecting" | "error" | "end"
+  readonly previous: Option.Option<ConnectionState["status"]>
+  readonly error: Option.Option<RedisError>
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Health {
+  readonly healthy: boolean
+  readonly responseTime: Duration.Duration
+  readonly server: Option.Option<{
+    readonly version: string
+    /** `standalone`, `sentinel` or `cluster`. */
+    readonly mode: string
+    readonly connectedClients: number
+    readonly usedMemoryHuman: string
+  }>
+  readonly error: Option.Option<RedisError>
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface ScanOptions {
+  /** A glob, to which the key prefix is added; `*` by default. */
+  readonly match?: string | undefined
+  /** How many keys the server looks at in one step; 1000 by default. */
+  readonly count?: number | undefined
+  /** Only keys of this type. */
+  readonly type?: "string" | "hash" | "list" | "set" | "zset" | "stream" | undefined
+}
+
+/**
+ * What a shared and an own connection have in common.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Executor extends Commands.Commands {
+  /**
+   * Any command, with text in its reply. Arguments are sent as they are: put keys through `key` where the prefix
+   * matters. It is never sent twice.
+   */
+  readonly send: (command: string, ...args: ReadonlyArray<RedisArg>) => Effect.Effect<Reply, RedisError>
+  /** Any command, with bytes in its reply. */
+  readonly sendBytes: (command: string, ...args: ReadonlyArray<RedisArg>) => Effect.Effect<BytesReply, RedisError>
+  /**
+   * Many commands in one write; replies in their order. An error reply to one of them does not touch the others. When
+   * the connection breaks underway the whole pipeline fails with `RedisOutcomeUnknownError`.
+   *
+   * When the server has lost its scripts, script calls of the pipeline run again after the other commands.
+   */
+  readonly pipeline: (
+    commands: ReadonlyArray<Command>
+  ) => Effect.Effect<ReadonlyArray<Either.Either<Reply, RedisReplyError>>, RedisError>
+  /**
+   * A script, by its SHA. A server that does not know it is sent the text, so flushed script caches, failovers and
+   * restarts are not visible. Keys get the key prefix.
+   */
+  readonly eval: <P extends ReadonlyArray<any>, A>(
+    script: RedisScript.RedisScript<P, A>,
+    ...params: P
+  ) => Effect.Effect<A, RedisError>
+}
+
+/**
+ * A connection of one's own, for commands that block and for `WATCH`. It is closed with its scope.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Connection extends Executor, Commands.BlockingCommands {
+  /** The id that `CLIENT LIST` shows. */
+  readonly id: number
+  /** As `RedisClient.transaction`, but `None` when a watched key was changed. */
+  readonly transaction: (
+    commands: ReadonlyArray<Command>
+  ) => Effect.Effect<Option.Option<ReadonlyArray<Either.Either<Reply, RedisReplyError>>>, RedisError>
+  /** Makes the next `transaction` depend on these keys staying as they are. */
+  readonly watch: (...keys: ReadonlyArray<string>) => Effect.Effect<void, RedisError>
+  /** Forgets the watched keys. */
+  readonly unwatch: Effect.Effect<void, RedisError>
+  /**
+   * A command that waits on the server. Interrupting it unblocks the connection, waits for the reply, and gives what
+   * arrived meanwhile to `handBack`, so that nothing is lost.
+   */
+  readonly sendBlocking: (
+    command: string,
+    args: ReadonlyArray<RedisArg>,
+    handBack: (reply: Reply) => Effect.Effect<unknown, RedisError>
+  ) => Effect.Effect<Reply, RedisError>
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Service extends Executor {
+  /**
+   * Commands that run without another client's commands between them (`MULTI` … `EXEC`). All keys must be in one slot
+   * when the server is a Cluster. A reply that is an error does not undo the others.
+   */
+  readonly transaction: (
+    commands: ReadonlyArray<Command>
+  ) => Effect.Effect<ReadonlyArray<Either.Either<Reply, RedisReplyError>>, RedisError>
+  /**
+   * Subscribes, and is ready when the server has confirmed. All subscriptions of a client share one connection. After a
+   * lost connection they are made again, and each subscriber gets one `Gap`. The scope ends the subscription.
+   */
+  readonly subscribe: (
+    subscription: Subscription
+  ) => Effect.Effect<Queue.Dequeue<Message | Gap>, RedisError, Scope.Scope>
+  /** A connection of one's own, closed with the scope. `key` chooses the node when the server is a Cluster. */
+  readonly reserve: (
+    options?: { readonly key?: string | undefined }
+  ) => Effect.Effect<Connection, RedisError, Scope.Scope>
+  /** The keys that match, without prefix, by `SCAN`: a key can come more than once, and blocks nobody. */
+  readonly scan: (options?: ScanOptions) => Stream.Stream<string, RedisError>
+  /** Removes the keys that match a glob, step by step, and returns how many there were. */
+  readonly unlinkMatching: (pattern: string) => Effect.Effect<number, RedisError>
+  /** One check with a deadline of its own (the command timeout). It never fails: a failure is its result. */
+  readonly health: Effect.Effect<Health>
+  /** A check at once, and then again `every` so often; checks never overlap. */
+  readonly healthChanges: (every: Duration.DurationInput) => Stream.Stream<Health, RedisError>
+  /** The present state first, and then every change. */
+  readonly state: Stream.Stream<ConnectionState>
+  /** The name with the client's prefix, for `send`. */
+  readonly key: (name: string) => string
+  /** The hash slot (0 to 16383) of a name, with the client's prefix. */
+  readonly slot: (name: string) => number
+}
+
+/**
+ * @since 0.1.0
+ * @category tags
+ */
+export class RedisClient extends Context.Tag("effect-redis-kit/RedisClient")<RedisClient, Service>() {}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Driver
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * Sends one command. `onReply` and `onError` make the result, so that a driver needs one step for the whole.
+ *
+ * An error reply is a `RedisReplyError`; no reply after it was sent is a `RedisOutcomeUnknownError`; not sent is a
+ * `RedisConnectionError`. `timeout` is in milliseconds from now, and `elapsed` how much of it a failure took.
+ * Interrupting it returns at once.
+ *
+ * @since 0.1.0
+ * @category drivers
+ */
+export type Issue = <A>(
+  command: string,
+  args: ReadonlyArray<RedisArg>,
+  encoding: Encoding,
+  onReply: (reply: any) => Effect.Effect<A, RedisError>,
+  onError: (error: RedisError, elapsed: number) => Effect.Effect<A, RedisError>,
+  timeout: number
+) => Effect.Effect<A, RedisError>
+
+/**
+ * @since 0.1.0
+ * @category drivers
+ */
+export interface DriverExecutor {
+  readonly issue: Issue
+  /** Replies in order; error replies are values. */
+  readonly pipeline: (
+    commands: ReadonlyArray<ReadonlyArray<RedisArg>>,
+    timeout: number
+  ) => Effect.Effect<ReadonlyArray<Reply>, RedisError>
+  /** The replies of `EXEC`; `null` when a watched key was changed. */
+  readonly transaction: (
+    commands: ReadonlyArray<ReadonlyArray<RedisArg>>,
+    timeout: number
+  ) => Effect.Effect<ReadonlyArray<Reply> | null, RedisError>
+}
+
+/**
+ * @since 0.1.0
+ * @category drivers
+ */
+export interface DriverConnection extends DriverExecutor {
+  readonly id: number
+  /**
+   * Sends a command that waits on the server, and calls back once: with a reply, or with an error when the connection
+   * broke. It has no deadline of its own.
+   */
+  readonly block: (
+    command: string,
+    args: ReadonlyArray<RedisArg>,
+    callback: (result: Either.Either<Reply, RedisError>) => void
+  ) => void
+  /** Ends the wait of `block`, whose callback is then called soon. */
+  readonly unblock: Effect.Effect<void>
+}
+
+/**
+ * @since 0.1.0
+ * @category drivers
+ */
+export type SubscriptionKind = "channel" | "pattern" | "shard"
+
+/**
+ * The raw side of subscriptions: one connection, names with prefix, no counting and no restoring.
+ *
+ * @since 0.1.0
+ * @category drivers
+ */
+export interface DriverSubscriber {
+  /** Done when the server has confirmed every name. */
+  readonly subscribe: (kind: SubscriptionKind, names: ReadonlyArray<string>) => Effect.Effect<void, RedisError>
+  readonly unsubscribe: (kind: SubscriptionKind, names: ReadonlyArray<string>) => Effect.Effect<void, RedisError>
+  /**
+   * `onDown` when the connection is lost, `onUp` when another one is ready and has no subscriptions yet. `name` of a
+   * message is the pattern or the channel that was subscribed to.
+   */
+  readonly listen: (listener: {
+    readonly onMessage: (kind: SubscriptionKind, name: string, channel: string, bytes: Uint8Array) => void
+    readonly onDown: () => void
+    readonly onUp: () => void
+  }) => void
+}
+
+/**
+ * What a server behind `RedisClient` must be able to do.
+ *
+ * @since 0.1.0
+ * @category drivers
+ */
+export interface Driver extends DriverExecutor {
+  /** For messages: the address without secrets. */
+  readonly target: string
+  readonly keyPrefix: string
+  /** In milliseconds. */
+  readonly commandTimeout: number
+  readonly retry?: Schedule.Schedule<unknown, unknown> | undefined
+  readonly state: Stream.Stream<ConnectionState>
+  readonly subscriber: DriverSubscriber
+  readonly reserve: (key: string | undefined) => Effect.Effect<DriverConnection, RedisError, Scope.Scope>
+  /** The nodes that hold keys: one, or every master of a Cluster. */
+  readonly masters: Effect.Effect<ReadonlyArray<DriverExecutor>, RedisError>
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Constructors
+// ---------------------------------------------------------------------------------------------------------------------
+
+const formatArgs = (command: string, args: ReadonlyArray<RedisArg>): ReadonlyArray<RedisArg> | RedisError => {
+  let formatted: Array<RedisArg> | undefined
+  for (let i = 0; i < args.length; i++) {
+    const arg = args[i]!
+    if (typeof arg === "string" || arg instanceof Uint8Array) continue
+    if (typeof arg !== "number" || Number.isNaN(arg)) {
+      return inputError(command, `argument ${i + 1}`, "a text, a number or bytes", arg)
+    }
+    formatted ??= args.slice()
+    formatted[i] = arg === Infinity ? "inf" : arg === -Infinity ? "-inf" : String(arg)
+  }
+  return formatted ?? args
+}
+
+const isError = (args: ReadonlyArray<RedisArg> | RedisError): args is RedisError => !Array.isArray(args)
+
+const evalArgs = (
+  prefix: string,
+  operation: string,
+  body: string,
+  params: RedisScript.Params
+): ReadonlyArray<RedisArg> | RedisError => {
+  const keys = params.keys
+  const args = new Array<RedisArg>(2 + keys.length + params.args.length)
+  args[0] = body
+  args[1] = String(keys.length)
+  for (let i = 0; i < keys.length; i++) {
+    const bad = checkKey(operation, keys[i]!)
+    if (bad !== undefined) return bad
+    args[2 + i] = prefix + keys[i]!
+  }
+  for (let i = 0; i < params.args.length; i++) args[2 + keys.length + i] = params.args[i]!
+  return formatArgs(operation, args)
+}
+
+const decodeWith =
+  <A>(command: string, decode: (reply: any) => Either.Either<A, string>) =>
+  (reply: unknown): Effect.Effect<A, RedisError> => {
+    const result = decode(reply)
+    return Either.isRight(result)
+      ? Exit.succeed(result.right)
+      : Exit.fail(new RedisDecodeError({ command, detail: `expected ${result.left}` }))
+  }
+
+const toEither = (reply: Reply): Either.Either<Reply, RedisReplyError> =>
+  reply instanceof RedisReplyError ? Either.left(reply) : Either.right(reply)
+
+/** The parts of a driver that the two kinds of executor need. */
+interface Waist {
+  readonly target: string
+  readonly prefix: string
+  readonly timeout: number
+  readonly retry: Schedule.Schedule<unknown, unknown>
+}
+
+/** Whether sending an idempotent command again makes sense. */
+const mayRetry = (error: RedisError): boolean => error._tag === "RedisOutcomeUnknownError" || error.isRetryable
+
+type Attempt<A> = (
+  onError: (error: RedisError, elapsed: number) => Effect.Effect<A, RedisError>,
+  timeout: number
+) => Effect.Effect<A, RedisError>
+
+/** What the rest of this module needs of an executor beyond what its users see. */
+interface Internals {
+  readonly run: Commands.Run
+  readonly raw: (commands: ReadonlyArray<Command>, body: "sha" | "lua") => RawCommands | RedisError
+}
+
+type RawCommands = ReadonlyArray<ReadonlyArray<RedisArg>>
+
+const isRaw = (commands: RawCommands | RedisError): commands is RawCommands => Array.isArray(commands)
+
+const makeExecutor = (waist: Waist, driver: DriverExecutor): readonly [Executor, Internals] => {
+  const { prefix, retry, target, timeout } = waist
+
+  const settle = (command: string, readOnly: boolean, error: RedisError): RedisError =>
+    readOnly && error._tag === "RedisOutcomeUnknownError"
+      ? error.reason === "timeout"
+        ? new RedisTimeoutError({ target, command, timeout })
+        : new RedisConnectionError({ target, reason: "unavailable", detail: "the connection broke" })
+      : error
+
+  /** The first try costs nothing more than a command without retry; all tries together stay within one deadline. */
+  const retried = <A>(command: string, readOnly: boolean, attempt: Attempt<A>): Effect.Effect<A, RedisError> =>
+    attempt(
+      (first, elapsed) =>
+        mayRetry(first) && elapsed < timeout
+          ? Effect.flatMap(Clock.currentTimeMillis, (now) => {
+            const deadline = now + timeout - elapsed
+            let last: RedisError | undefined
+            return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+              const failed = last
+              if (failed === undefined || deadline - now < 1) return Effect.fail(last = failed ?? first)
+              return attempt((error) => Effect.fail(last = error), deadline - now)
+            }).pipe(
+              Effect.retry({ schedule: retry, while: mayRetry }),
+              Effect.mapError((error) => settle(command, readOnly, error))
+            )
+          })
+          : Effect.fail(settle(command, readOnly, first)),
+      timeout
+    )
+
+  const run: Commands.Run = (command, args, onReply, options) => {
+    const formatted = formatArgs(command, args)
+    if (isError(formatted)) return Effect.fail(formatted)
+    const encoding = options?.encoding ?? "text"
+    if (options?.idempotent === undefined) {
+      return driver.issue(command, formatted, encoding, onReply, Effect.fail, timeout)
+    }
+    const readOnly = options.idempotent === "read"
+    return retried(
+      command,
+      readOnly,
+      (onError, millis) => driver.issue(command, formatted, encoding, onReply, onError, millis)
+    )
+  }
+
+  const evaluate = <P extends ReadonlyArray<any>, A>(
+    script: RedisScript.RedisScript<P, A>,
+    ...params: P
+  ): Effect.Effect<A, RedisError> => {
+    const { decode, encoding, name } = script
+    const values = script.params(...params)
+    const args = evalArgs(prefix, name, script.sha, values)
+    if (isError(args)) return Effect.fail(args)
+    const onReply = decodeWith(name, decode)
+    const attempt: Attempt<A> = (onError, millis) =>
+      driver.issue("EVALSHA", args, encoding, onReply, (error, elapsed) => {
+        if (error._tag !== "RedisReplyError" || error.code !== "NOSCRIPT") return onError(error, elapsed)
+        const text = args.slice()
+        text[0] = script.lua
+        return driver.issue(
+          "EVAL",
+          text,
+          encoding,
+          onReply,
+          (error, more) => onError(error, elapsed + more),
+          Math.max(1, millis - elapsed)
+        )
+      }, millis)
+    return script.idempotent ? retried(name, false, attempt) : attempt(Effect.fail, timeout)
+  }
+
+  const raw: Internals["raw"] = (commands, body) => {
+    const out: Array<ReadonlyArray<RedisArg>> = []
+    for (const command of commands) {
+      if (RedisScript.isCall(command)) {
+        const args = evalArgs(prefix, command.script.name, command.script[body], command.params)
+        if (isError(args)) return args
+        out.push([body === "sha" ? "EVALSHA" : "EVAL", ...args])
+      } else {
+        const args = formatArgs(command[0], command)
+        if (isError(args)) return args
+        out.push(args)
+      }
+    }
+    return out
+  }
+
+  const pipeline = (
+    commands: ReadonlyArray<Command>
+  ): Effect.Effect<ReadonlyArray<Either.Either<Reply, RedisReplyError>>, RedisError> => {
+    if (commands.length === 0) return Effect.succeed([])
+    const first = raw(commands, "sha")
+    if (!isRaw(first)) return Effect.fail(first)
+    return Effect.flatMap(driver.pipeline(first, timeout), (replies) => {
+      const missing: Array<number> = []
+      replies.forEach((reply, i) => {
+        if (reply instanceof RedisReplyError && reply.code === "NOSCRIPT" && RedisScript.isCall(commands[i]!)) {
+          missing.push(i)
+        }
+      })
+      if (missing.length === 0) return Effect.succeed(replies.map(toEither))
+      const again = raw(missing.map((i) => commands[i]!), "lua")
+      if (!isRaw(again)) return Effect.fail(again)
+      return Effect.map(driver.pipeline(again, timeout), (second) => {
+        const merged = replies.slice()
+        missing.forEach((i, n) => merged[i] = second[n]!)
+        return merged.map(toEither)
+      })
+    })
+  }
+
+  const executor: Executor = {
+    ...Commands.make(run, prefix),
+    send: (command, ...args) => run(command, args, Effect.succeed),
+    sendBytes: (command, ...args) => run(command, args, Effect.succeed, { encoding: "bytes" }),
+    pipeline,
+    eval: evaluate
+  }
+  return [executor, { run, raw }]
+}
+
+/** Whatever ends the wait, a reply that arrived is never dropped. */
+const makeBlocking =
+  (driver: DriverConnection): Connection["sendBlocking"] =>
+  (command, args, handBack) => {
+    const formatted = formatArgs(command, args)
+    if (isError(formatted)) return Effect.fail(formatted)
+    return Effect.uninterruptibleMask((restore) =>
+      restore(Effect.async<Reply, RedisError>((resume) => {
+        let result: Either.Either<Reply, RedisError> | undefined
+        let waiting: (() => void) | undefined
+        driver.block(command, formatted, (settled) => {
+          result = settled
+          resume(settled)
+          waiting?.()
+        })
+        const settled = Effect.async<void>((resume) => {
+          if (result !== undefined) resume(Effect.void)
+          else waiting = () => resume(Effect.void)
+        })
+        return Effect.suspend(() => result === undefined ? Effect.zipRight(driver.unblock, settled) : Effect.void).pipe(
+          Effect.zipRight(Effect.suspend(() =>
+            result !== undefined && Either.isRight(result) && result.right !== null
+              ? handBack(result.right)
+              : Effect.void
+          )),
+          Effect.catchAll((error) =>
+            Effect.logError("a blocking command was interrupted and its element could not be handed back", error)
+          )
+        )
+      }))
+    )
+  }
+
+/**
+ * A `RedisClient` over a driver. The scope ends its subscriptions; the driver belongs to whoever made it.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (driver: Driver): Effect.Effect<Service, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const prefix = driver.keyPrefix
+    const waist: Waist = {
+      target: driver.target,
+      prefix,
+      timeout: driver.commandTimeout,
+      retry: driver.retry ?? defaultRetry
+    }
+    const [executor, { raw }] = makeExecutor(waist, driver)
+    const subscriptions = yield* Subscriptions.make(driver.subscriber, waist.retry, (reason) => new Gap({ reason }))
+
+    const checkNames = (names: ReadonlyArray<string>, field: string): Effect.Effect<ReadonlyArray<string>, RedisError> => {
+      if (names.length === 0) return Effect.fail(inputError("subscribe", field, "at least one name", "none"))
+      for (const name of names) {
+        const bad = checkKey("subscribe", name, field)
+        if (bad !== undefined) return Effect.fail(bad)
+      }
+      return Effect.succeed(names)
+    }
+
+    const subscribe: Service["subscribe"] = (subscription) => {
+      const capacity = subscription.capacity ?? 1024
+      if (!Number.isSafeInteger(capacity) || capacity < 1) {
+        return Effect.fail(inputError("subscribe", "capacity", "a whole number of one or more", capacity))
+      }
+      const [kind, field, names, escape] = "channels" in subscription
+        ? ["channel", "channels", subscription.channels, String] as const
+        : "patterns" in subscription
+        ? ["pattern", "patterns", subscription.patterns, Commands.escapeGlob] as const
+        : ["shard", "shardChannels", subscription.shardChannels, String] as const
+      return Effect.flatMap(checkNames(names, field), (names) =>
+        subscriptions.subscribe(
+          kind,
+          names.map((name) => escape(prefix) + name),
+          capacity,
+          (name, channel, bytes) =>
+            new Message({
+              channel: channel.slice(prefix.length),
+              pattern: kind === "pattern" ? Option.some(name.slice(escape(prefix).length)) : Option.none(),
+              bytes
+            })
+        ))
+    }
+
+    const reserve: Service["reserve"] = (options) =>
+      Effect.map(
+        driver.reserve(options?.key === undefined ? undefined : prefix + options.key),
+        (connection): Connection => {
+          const [own, { run }] = makeExecutor(waist, connection)
+          const sendBlocking = makeBlocking(connection)
+          return {
+            ...own,
+            ...Commands.makeBlocking(sendBlocking, own, prefix),
+            id: connection.id,
+            sendBlocking,
+            transaction: (commands) =>
+              commands.length === 0
+                ? Effect.succeedSome([])
+                : Effect.map(
+                  transact(connection, commands),
+                  Option.map((replies) => replies.map(toEither))
+                ),
+            watch: (...keys) => run("WATCH", keys.map((key) => prefix + key), Commands.asVoid("WATCH")),
+            unwatch: run("UNWATCH", [], Commands.asVoid("UNWATCH"))
+          }
+        }
+      )
+
+    const transact = (
+      connection: DriverExecutor,
+      commands: ReadonlyArray<Command>
+    ): Effect.Effect<Option.Option<ReadonlyArray<Reply>>, RedisError> => {
+      // A script that the server does not know must not be found out in the middle of a transaction.
+      const formatted = raw(commands, "lua")
+      return isRaw(formatted)
+        ? Effect.map(connection.transaction(formatted, waist.timeout), Option.fromNullable)
+        : Effect.fail(formatted)
+    }
+
+    const scan: Service["scan"] = (options) => {
+      const count = options?.count ?? 1000
+      if (!Number.isSafeInteger(count) || count < 1) {
+        return Stream.fail(inputError("scan", "count", "a whole number of one or more", count))
+      }
+      const args = ["MATCH", Commands.escapeGlob(prefix) + (options?.match ?? "*"), "COUNT", count]
+      if (options?.type !== undefined) args.push("TYPE", options.type)
+      return Stream.fromIterableEffect(driver.masters).pipe(
+        Stream.flatMap((master) => Commands.scanWith(makeExecutor(waist, master)[1].run, "SCAN", [], args)),
+        Stream.map((key) => key.slice(prefix.length))
+      )
+    }
+
+    const unlinkMatching: Service["unlinkMatching"] = (pattern) => {
+      const bad = checkKey("unlinkMatching", pattern, "pattern")
+      if (bad !== undefined) return Effect.fail(bad)
+      return scan({ match: pattern }).pipe(
+        Stream.grouped(500),
+        Stream.mapEffect((keys) =>
+          Effect.map(
+            executor.pipeline(Array.from(keys, (key) => ["UNLINK", prefix + key] as const)),
+            (replies) => replies.reduce((n, reply) => n + (Either.isRight(reply) ? Number(reply.right) : 0), 0)
+          )
+        ),
+        Stream.runSum
+      )
+    }
+
+    const health: Service["health"] = Effect.flatMap(Clock.currentTimeNanos, (start) =>
+      driver.issue("INFO", [], "text", (reply) => Effect.succeed(String(reply)), Effect.fail, waist.timeout).pipe(
+        Effect.either,
+        Effect.zipWith(Clock.currentTimeNanos, (result, end): Health => {
+          const responseTime = Duration.nanos(end - start)
+          if (Either.isLeft(result)) {
+            return { healthy: false, responseTime, server: Option.none(), error: Option.some(result.left) }
+          }
+          const field = (name: string) => new RegExp(`^${name}:(.*?)\r?$`, "m").exec(result.right)?.[1] ?? ""
+          return {
+            healthy: true,
+            responseTime,
+            server: Option.some({
+              version: field("valkey_version") || field("redis_version"),
+              mode: field("redis_mode") || field("server_mode"),
+              connectedClients: Number(field("connected_clients")),
+              usedMemoryHuman: field("used_memory_human")
+            }),
+            error: Option.none()
+          }
+        })
+      ))
+
+    return {
+      ...executor,
+      transaction: (commands) =>
+        commands.length === 0
+          ? Effect.succeed([])
+          : Effect.map(transact(driver, commands), (replies) =>
+            Option.getOrElse(replies, () => []).map(toEither)),
+      subscribe,
+      reserve,
+      scan,
+      unlinkMatching,
+      health,
+      healthChanges: (every) => {
+        const millis = positiveMillis("healthChanges", "every", every)
+        return Either.isLeft(millis)
+          ? Stream.fail(millis.left)
+          : Stream.repeatEffectWithSchedule(health, Schedule.spaced(millis.right))
+      },
+      state: driver.state,
+      key: (name) => prefix + name,
+      slot: (name) => hashSlot(prefix + name)
+    }
+  })

@@ -1,0 +1,54 @@
+/**
+ * The metrics of the library, all named `effect_redis_*`. Updating one is an addition in memory; nothing is computed
+ * until somebody reads them.
+ */
+import * as Metric from "effect/Metric"
+import * as MetricBoundaries from "effect/MetricBoundaries"
+
+const commands = Metric.counter("effect_redis_commands_total", {
+  description: "Commands issued, by outcome",
+  incremental: true
+})
+
+/** @internal */
+export const commandsOk = Metric.tagged(commands, "outcome", "ok")
+
+/** @internal */
+export const commandsFailed = {
+  RedisConnectionError: Metric.tagged(commands, "outcome", "connection_error"),
+  RedisTimeoutError: Metric.tagged(commands, "outcome", "timeout"),
+  RedisReplyError: Metric.tagged(commands, "outcome", "reply_error"),
+  RedisOutcomeUnknownError: Metric.tagged(commands, "outcome", "unknown"),
+  RedisDecodeError: Metric.tagged(commands, "outcome", "decode_error"),
+  RedisInputError: Metric.tagged(commands, "outcome", "input_error")
+} as const
+
+/** @internal */
+export const commandSeconds = Metric.histogram(
+  "effect_redis_command_duration_seconds",
+  MetricBoundaries.fromIterable([0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5]),
+  "From the moment a command is issued to its reply"
+)
+
+/** @internal */
+export const connectionUp = Metric.gauge("effect_redis_connections_up", {
+  description: "Shared command connections that are ready"
+})
+
+/** @internal */
+export const reconnects = Metric.counter("effect_redis_reconnects_total", {
+  description: "Connections made again after a loss",
+  incremental: true
+})
+
+/** @internal */
+export const subscriptionGaps = Metric.counter("effect_redis_subscription_gaps_total", {
+  description: "Subscriptions that were told that messages may be missing after a lost connection",
+  incremental: true
+})
+
+/** @internal */
+export const messagesDropped = Metric.counter("effect_redis_messages_dropped_total", {
+  description: "Messages dropped because a subscriber's buffer was full",
+  incremental: true
+})

@@ -1,0 +1,38 @@
+/**
+ * Spans of service operations, made only when somebody listens.
+ *
+ * Attribute names are those of OpenTelemetry's semantic conventions for databases.
+ *
+ * @see https://opentelemetry.io/docs/specs/semconv/database/redis/
+ */
+import * as Context from "effect/Context"
+import * as DefaultServices from "effect/DefaultServices"
+import * as Effect from "effect/Effect"
+import * as Tracer from "effect/Tracer"
+
+/** @internal */
+export const ATTR_DB_SYSTEM_NAME = "db.system.name"
+/** @internal */
+export const ATTR_DB_OPERATION_NAME = "db.operation.name"
+
+const silent = Context.get(DefaultServices.liveServices, Tracer.Tracer)
+
+/**
+ * A span around an operation. With no tracer but Effect's own, which shows its spans to nobody, the effect runs as it is.
+ *
+ * @internal
+ */
+export const withSpan = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  name: string,
+  attributes: () => Record<string, unknown>
+): Effect.Effect<A, E, R> =>
+  Effect.withFiberRuntime((fiber) =>
+    Context.get(fiber.getFiberRef(DefaultServices.currentServices), Tracer.Tracer) === silent
+      ? effect
+      : Effect.useSpan(
+        name,
+        { kind: "client", captureStackTrace: false, attributes: { [ATTR_DB_SYSTEM_NAME]: "redis", ...attributes() } },
+        (span) => Effect.withParentSpan(effect, span)
+      )
+  )
