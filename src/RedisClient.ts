@@ -579,37 +579,35 @@ const makeExecutor = (waist: Waist, driver: DriverExecutor): readonly [Executor,
 }
 
 /** Whatever ends the wait, a reply that arrived is never dropped. */
-const makeBlocking =
-  (driver: DriverConnection): Connection["sendBlocking"] =>
-  (command, args, handBack) => {
-    const formatted = formatArgs(command, args)
-    if (isError(formatted)) return Effect.fail(formatted)
-    return Effect.uninterruptibleMask((restore) =>
-      restore(Effect.async<Reply, RedisError>((resume) => {
-        let result: Either.Either<Reply, RedisError> | undefined
-        let waiting: (() => void) | undefined
-        driver.block(command, formatted, (settled) => {
-          result = settled
-          resume(settled)
-          waiting?.()
-        })
-        const settled = Effect.async<void>((resume) => {
-          if (result !== undefined) resume(Effect.void)
-          else waiting = () => resume(Effect.void)
-        })
-        return Effect.suspend(() => result === undefined ? Effect.zipRight(driver.unblock, settled) : Effect.void).pipe(
-          Effect.zipRight(Effect.suspend(() =>
-            result !== undefined && Either.isRight(result) && result.right !== null
-              ? handBack(result.right)
-              : Effect.void
-          )),
-          Effect.catchAll((error) =>
-            Effect.logError("a blocking command was interrupted and its element could not be handed back", error)
-          )
+const makeBlocking = (driver: DriverConnection): Connection["sendBlocking"] => (command, args, handBack) => {
+  const formatted = formatArgs(command, args)
+  if (isError(formatted)) return Effect.fail(formatted)
+  return Effect.uninterruptibleMask((restore) =>
+    restore(Effect.async<Reply, RedisError>((resume) => {
+      let result: Either.Either<Reply, RedisError> | undefined
+      let waiting: (() => void) | undefined
+      driver.block(command, formatted, (settled) => {
+        result = settled
+        resume(settled)
+        waiting?.()
+      })
+      const settled = Effect.async<void>((resume) => {
+        if (result !== undefined) resume(Effect.void)
+        else waiting = () => resume(Effect.void)
+      })
+      return Effect.suspend(() => result === undefined ? Effect.zipRight(driver.unblock, settled) : Effect.void).pipe(
+        Effect.zipRight(Effect.suspend(() =>
+          result !== undefined && Either.isRight(result) && result.right !== null
+            ? handBack(result.right)
+            : Effect.void
+        )),
+        Effect.catchAll((error) =>
+          Effect.logError("a blocking command was interrupted and its element could not be handed back", error)
         )
-      }))
-    )
-  }
+      )
+    }))
+  )
+}
 
 /**
  * A `RedisClient` over a driver. The scope ends its subscriptions; the driver belongs to whoever made it.
@@ -629,7 +627,10 @@ export const make = (driver: Driver): Effect.Effect<Service, never, Scope.Scope>
     const [executor, { raw }] = makeExecutor(waist, driver)
     const subscriptions = yield* Subscriptions.make(driver.subscriber, waist.retry, (reason) => new Gap({ reason }))
 
-    const checkNames = (names: ReadonlyArray<string>, field: string): Effect.Effect<ReadonlyArray<string>, RedisError> => {
+    const checkNames = (
+      names: ReadonlyArray<string>,
+      field: string
+    ): Effect.Effect<ReadonlyArray<string>, RedisError> => {
       if (names.length === 0) return Effect.fail(inputError("subscribe", field, "at least one name", "none"))
       for (const name of names) {
         const bad = checkKey("subscribe", name, field)
@@ -726,7 +727,14 @@ export const make = (driver: Driver): Effect.Effect<Service, never, Scope.Scope>
     }
 
     const health: Service["health"] = Effect.flatMap(Clock.currentTimeNanos, (start) =>
-      driver.issue("INFO", [], "text", (reply) => Effect.succeed(String(reply)), Effect.fail, waist.timeout).pipe(
+      driver.issue(
+        "INFO",
+        [],
+        "text",
+        (reply) => Effect.succeed(String(reply)),
+        Effect.fail,
+        waist.timeout
+      ).pipe(
         Effect.either,
         Effect.zipWith(Clock.currentTimeNanos, (result, end): Health => {
           const responseTime = Duration.nanos(end - start)
@@ -753,8 +761,7 @@ export const make = (driver: Driver): Effect.Effect<Service, never, Scope.Scope>
       transaction: (commands) =>
         commands.length === 0
           ? Effect.succeed([])
-          : Effect.map(transact(driver, commands), (replies) =>
-            Option.getOrElse(replies, () => []).map(toEither)),
+          : Effect.map(transact(driver, commands), (replies) => Option.getOrElse(replies, () => []).map(toEither)),
       subscribe,
       reserve,
       scan,

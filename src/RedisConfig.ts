@@ -250,7 +250,9 @@ export const make = (options: Options = {}): Either.Either<RedisConfig, RedisInp
  * @category getters
  */
 export const target = (config: RedisConfig): string =>
-  `redis${Option.isSome(config.tls) ? "s" : ""}://${config.host.includes(":") ? `[${config.host}]` : config.host}:${config.port}/${config.db}`
+  `redis${Option.isSome(config.tls) ? "s" : ""}://${
+    config.host.includes(":") ? `[${config.host}]` : config.host
+  }:${config.port}/${config.db}`
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Environment

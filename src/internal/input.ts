@@ -91,7 +91,8 @@ export const checkSchema = <A, I>(
       let issue = error.issue
       while (true) {
         if (issue._tag === "Pointer") {
-          path.push(...(Array.isArray(issue.path) ? issue.path : [issue.path as PropertyKey]))
+          if (Array.isArray(issue.path)) path.push(...issue.path)
+          else path.push(issue.path as PropertyKey)
           issue = issue.issue
         } else if (issue._tag === "Composite") {
           issue = Array.isArray(issue.issues) ? issue.issues[0] : issue.issues as ParseResult.ParseIssue

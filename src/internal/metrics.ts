@@ -26,7 +26,23 @@ export const commandsFailed = {
 /** @internal */
 export const commandSeconds = Metric.histogram(
   "effect_redis_command_duration_seconds",
-  MetricBoundaries.fromIterable([0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5]),
+  MetricBoundaries.fromIterable([
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2.5,
+    5
+  ]),
   "From the moment a command is issued to its reply"
 )
 
@@ -50,5 +66,29 @@ export const subscriptionGaps = Metric.counter("effect_redis_subscription_gaps_t
 /** @internal */
 export const messagesDropped = Metric.counter("effect_redis_messages_dropped_total", {
   description: "Messages dropped because a subscriber's buffer was full",
+  incremental: true
+})
+
+const lockAcquisitions = Metric.counter("effect_redis_lock_acquisitions_total", {
+  description: "Attempts to take a lock that ended, by outcome",
+  incremental: true
+})
+
+/** @internal */
+export const lockAcquired = Metric.tagged(lockAcquisitions, "outcome", "acquired")
+
+/** @internal */
+export const lockNotAcquired = Metric.tagged(lockAcquisitions, "outcome", "not_acquired")
+
+/** @internal */
+export const lockWaitSeconds = Metric.histogram(
+  "effect_redis_lock_wait_duration_seconds",
+  MetricBoundaries.fromIterable([0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60]),
+  "How long those who got a lock had waited for it"
+)
+
+/** @internal */
+export const locksLost = Metric.counter("effect_redis_locks_lost_total", {
+  description: "Locks whose holder learnt that it no longer holds them",
   incremental: true
 })

@@ -79,7 +79,9 @@ export const make = (
   Effect.gen(function*() {
     const entries = new Map<string, Entry>()
     const keyOf = (kind: SubscriptionKind, name: string) => `${kind} ${name}`
-    const run = yield* FiberSet.makeRuntime<never>()
+    const fork = yield* FiberSet.makeRuntime<never>()
+    // The client may be made where nothing can be interrupted, and its end must not wait for a timer.
+    const run = <A, E>(effect: Effect.Effect<A, E>) => fork(Effect.interruptible(effect))
     let restoring: Fiber.RuntimeFiber<void> | undefined
     let connection = 0
 
@@ -91,7 +93,11 @@ export const make = (
         Effect.retry({ schedule: retry, while: mayRetry })
       )
 
-    const acquireName = (kind: SubscriptionKind, name: string, subscriber: Subscriber): Effect.Effect<void, RedisError> =>
+    const acquireName = (
+      kind: SubscriptionKind,
+      name: string,
+      subscriber: Subscriber
+    ): Effect.Effect<void, RedisError> =>
       Effect.suspend(() => {
         const key = keyOf(kind, name)
         let entry = entries.get(key)
@@ -152,7 +158,9 @@ export const make = (
             onFailure: () => Effect.void,
             onSuccess: () =>
               Effect.sync(() => {
-                for (const entry of entries.values()) entry.subscribers.forEach((subscriber) => gap(subscriber, makeGap))
+                for (const entry of entries.values()) {
+                  entry.subscribers.forEach((subscriber) => gap(subscriber, makeGap))
+                }
               })
           })
         )

@@ -1,0 +1,293 @@
+/**
+ * The Lua of the lock. The keys of one name share a hash tag:
+ *
+ * - `lock:{name}` holds `owner token` and lives as long as the lease.
+ * - `lock:{name}:queue` is a sorted set of the owners that wait, by arrival. It lives a minute past the last sign of
+ *   life of any of them.
+ * - `lock:{name}:fence` holds the last fencing token, and behind it the owner whose turn it is while that one has not
+ *   claimed the lock yet. It lives a day past the last grant, so that tokens keep growing when the server's clock is set
+ *   back.
+ *
+ * An owner is `process:n`. Whoever's turn it is hears of it on its process's channel and claims the lock by asking for it
+ * again: every script is the same whether it runs once or twice for the same owner.
+ */
+import * as Either from "effect/Either"
+import * as Option from "effect/Option"
+import type { Reply } from "../RedisClient.js"
+import * as RedisScript from "../RedisScript.js"
+
+/** The keys of a name. `}` would end the hash tag early, and `%` is what it is written with. */
+export const keysOf = (name: string): ReadonlyArray<string> => {
+  const key = `lock:{${name.replace(/[%}]/g, encodeURIComponent)}}`
+  return [key, `${key}:queue`, `${key}:fence`]
+}
+
+/** The channel of a process is this with the process behind it. */
+export const CHANNEL = "lock:process:"
+
+/** How long whoever's turn it is may take to claim the lock, in milliseconds; never longer than its lease. */
+export const CLAIM = 2000
+
+const prelude = `
+local lock, queue, fence = KEYS[1], KEYS[2], KEYS[3]
+
+local function process_of(owner)
+  return string.match(owner, '^[^:]+')
+end
+
+local function read_lock(value)
+  return string.match(value, '^(%S+) (%d+)$')
+end
+
+-- Gives the lock to an owner. The token is the time in microseconds, or one more than the last token.
+local function grant(owner, life, last, turn)
+  local time = redis.call('TIME')
+  local token = time[1] * 1000000 + time[2]
+  local seen = last and tonumber(string.match(last, '^%d+')) or 0
+  if token <= seen then token = seen + 1 end
+  local text = string.format('%.0f', token)
+  redis.call('SET', fence, turn and (text .. ' ' .. owner) or text, 'PX', 86400000)
+  redis.call('SET', lock, owner .. ' ' .. text, 'PX', life)
+  return token
+end
+
+local function drop(process)
+  for _, owner in ipairs(redis.call('ZRANGE', queue, 0, -1)) do
+    if process_of(owner) == process then redis.call('ZREM', queue, owner) end
+  end
+end
+
+-- Gives the lock to whoever waits longest and can still be reached; frees it when there is nobody.
+-- Returns the token when that is the caller itself.
+local function hand_over(channel, claim, me, lease)
+  local last = redis.call('GET', fence)
+  local missed = last and string.match(last, ' (%S+)$')
+  -- It was somebody's turn who never came: that process is stopped or gone, and so are its other waiters.
+  if missed and not (me and process_of(me) == process_of(missed)) then drop(process_of(missed)) end
+  while true do
+    local owner = redis.call('ZPOPMIN', queue)[1]
+    if not owner then
+      redis.call('DEL', lock)
+      return nil
+    end
+    if owner == me then return grant(me, lease, last) end
+    if redis.call('PUBLISH', channel .. process_of(owner), 'turn ' .. owner) > 0 then
+      grant(owner, claim, last, true)
+      -- The one behind looks whether the lock was claimed, so that a turn that nobody takes does not hold up the queue.
+      local behind = redis.call('ZRANGE', queue, 0, 0)[1]
+      if behind then redis.call('PUBLISH', channel .. process_of(behind), 'next ' .. behind .. ' ' .. claim) end
+      return nil
+    end
+    drop(process_of(owner))
+  end
+end
+
+-- Tells whoever waits longest that the lock is free, and leaves it to whoever comes first.
+local function announce(channel)
+  while true do
+    local owner = redis.call('ZRANGE', queue, 0, 0)[1]
+    if not owner or redis.call('PUBLISH', channel .. process_of(owner), 'turn ' .. owner) > 0 then return end
+    drop(process_of(owner))
+  end
+end
+
+local function free(channel, claim, fair)
+  if redis.call('EXISTS', queue) == 0 then
+    redis.call('DEL', lock)
+  elseif fair then
+    hand_over(channel, claim)
+  else
+    redis.call('DEL', lock)
+    announce(channel)
+  end
+end
+`
+
+/** How an attempt came out: the token, or who holds the lock and for how many milliseconds. */
+export type Attempt = number | { readonly holder: string; readonly remaining: number }
+
+const attempt = (reply: Reply): Either.Either<Attempt, string> =>
+  typeof reply === "number"
+    ? Either.right(reply)
+    : Array.isArray(reply) && typeof reply[0] === "number" && typeof reply[1] === "string"
+    ? Either.right({ remaining: reply[0], holder: reply[1] })
+    : Either.left("a token, or the time left and the holder")
+
+/**
+ * Takes the lock, claims it when it is the owner's turn, or joins the queue. O(log n) with n waiters.
+ *
+ * KEYS lock, queue, fence. ARGV owner, lease, claim (milliseconds), whether to wait, whether to be fair, channel.
+ * Returns the token, or `[milliseconds left, holder]`.
+ */
+export const acquire = RedisScript.make({
+  name: "lock.acquire",
+  idempotent: true,
+  lua: `${prelude}
+local me, lease, claim, wait, fair, channel = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5] == '1', ARGV[6]
+
+local function join()
+  if not redis.call('ZSCORE', queue, me) then
+    local newest = redis.call('ZRANGE', queue, -1, -1, 'WITHSCORES')[2]
+    redis.call('ZADD', queue, (newest or 0) + 1, me)
+  end
+  redis.call('PEXPIRE', queue, 60000)
+end
+
+local values = redis.call('MGET', lock, fence)
+local held, last = values[1], values[2]
+if not held and fair and redis.call('EXISTS', queue) == 1 then
+  if wait then join() end
+  local token = hand_over(channel, claim, me, lease)
+  if token then return token end
+  held = redis.call('GET', lock)
+  last = redis.call('GET', fence)
+end
+if not held then
+  if wait then redis.call('ZREM', queue, me) end
+  return grant(me, lease, last)
+end
+local owner, token = read_lock(held)
+if owner == me then
+  redis.call('PEXPIRE', lock, lease)
+  if last and string.find(last, ' ', 1, true) then redis.call('SET', fence, token, 'PX', 86400000) end
+  return tonumber(token)
+end
+if wait then join() end
+return { redis.call('PTTL', lock), owner }`,
+  params: (
+    keys: ReadonlyArray<string>,
+    owner: string,
+    lease: number,
+    claim: number,
+    wait: boolean,
+    fair: boolean,
+    channel: string
+  ) => ({ keys, args: [owner, lease, claim, wait ? 1 : 0, fair ? 1 : 0, channel] }),
+  result: attempt
+})
+
+/**
+ * Ends whatever an owner has to do with a name: frees the lock when it holds it, and leaves the queue. O(log n) with n
+ * waiters.
+ *
+ * KEYS lock, queue, fence. ARGV owner, claim, whether to be fair, channel. Returns whether the owner held the lock.
+ */
+export const release = RedisScript.make({
+  name: "lock.release",
+  lua: `${prelude}
+local me, claim, fair, channel = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4]
+local held = redis.call('GET', lock)
+if held and read_lock(held) == me then
+  free(channel, claim, fair)
+  return 1
+end
+redis.call('ZREM', queue, me)
+-- The word that the lock is free may have been for this owner: it goes on to the next.
+if not held then free(channel, claim, fair) end
+return 0`,
+  params: (keys: ReadonlyArray<string>, owner: string, claim: number, fair: boolean, channel: string) => ({
+    keys,
+    args: [owner, claim, fair ? 1 : 0, channel]
+  }),
+  result: RedisScript.boolean
+})
+
+/**
+ * Sets the time left of a lock that the owner still holds; never makes one. O(1).
+ *
+ * KEYS lock. ARGV owner, lease. Returns whether the owner holds the lock.
+ */
+export const extend = RedisScript.make({
+  name: "lock.extend",
+  idempotent: true,
+  lua: `
+local held = redis.call('GET', KEYS[1])
+if held and string.match(held, '^(%S+) ') == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return 0`,
+  params: (keys: ReadonlyArray<string>, owner: string, lease: number) => ({
+    keys: keys.slice(0, 1),
+    args: [owner, lease]
+  }),
+  result: RedisScript.boolean
+})
+
+/**
+ * Frees the lock whoever holds it. O(log n) with n waiters.
+ *
+ * KEYS lock, queue, fence. ARGV claim, channel. Returns whether anybody held it.
+ */
+export const forceRelease = RedisScript.make({
+  name: "lock.forceRelease",
+  lua: `${prelude}
+local held = redis.call('EXISTS', lock)
+free(ARGV[2], ARGV[1], true)
+return held`,
+  params: (keys: ReadonlyArray<string>, claim: number, channel: string) => ({ keys, args: [claim, channel] }),
+  result: RedisScript.boolean
+})
+
+/** What `inspect` reads. */
+export interface Inspection {
+  readonly holder: string
+  readonly token: number
+  readonly remaining: number
+  readonly waiters: number
+}
+
+/**
+ * KEYS lock, queue. Returns nothing, or `[owner, token, milliseconds left, number of waiters]`. O(1).
+ */
+export const inspect = RedisScript.make({
+  name: "lock.inspect",
+  idempotent: true,
+  lua: `
+local held = redis.call('GET', KEYS[1])
+if not held then return false end
+local owner, token = string.match(held, '^(%S+) (%d+)$')
+return { owner, token, redis.call('PTTL', KEYS[1]), redis.call('ZCARD', KEYS[2]) }`,
+  params: (keys: ReadonlyArray<string>) => ({ keys: keys.slice(0, 2), args: [] }),
+  result: (reply): Either.Either<Option.Option<Inspection>, string> => {
+    if (reply === null) return Either.right(Option.none())
+    if (!Array.isArray(reply)) return Either.left("nothing, or a holder")
+    const [holder, token, remaining, waiters] = reply
+    return typeof holder === "string" && typeof token === "string" && typeof remaining === "number" &&
+        typeof waiters === "number"
+      ? Either.right(Option.some({ holder, token: Number(token), remaining, waiters }))
+      : Either.left("a holder, its token, the time left and the number of waiters")
+  }
+})
+
+export const fenceLua = `
+-- Whether no larger token was seen in this field of this hash; if so, the token is kept there.
+local function fence(key, field, token)
+  local last = redis.call('HGET', key, field)
+  if last and tonumber(last) > tonumber(token) then return false end
+  redis.call('HSET', key, field, token)
+  return true
+end
+`
+
+/**
+ * Writes a value unless a larger token has written before. O(1).
+ *
+ * KEYS the hash. ARGV token, value, milliseconds to live or 0. Returns 1, or the larger token.
+ */
+export const fencedSet = RedisScript.make({
+  name: "lock.fencedSet",
+  idempotent: true,
+  lua: `${fenceLua}
+if not fence(KEYS[1], 'fence', ARGV[1]) then return redis.call('HGET', KEYS[1], 'fence') end
+redis.call('HSET', KEYS[1], 'value', ARGV[2])
+if ARGV[3] == '0' then redis.call('PERSIST', KEYS[1]) else redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+return 1`,
+  params: (key: string, token: number, value: string | Uint8Array, ttl: number) => ({
+    keys: [key],
+    args: [token, value, ttl]
+  }),
+  result: (reply): Either.Either<Option.Option<number>, string> =>
+    reply === 1
+      ? Either.right(Option.none())
+      : typeof reply === "string"
+      ? Either.right(Option.some(Number(reply)))
+      : Either.left("1, or the larger token")
+})
