@@ -129,7 +129,7 @@ export const make = (client: RedisClient.Service): Effect.Effect<Leases, never, 
       const previous = sleeping
       sleeping = run(
         Effect.zipRight(
-          clock.sleep(Duration.millis(Math.max(0, at - now()))),
+          clock.sleep(Duration.millis(Math.max(0, Math.ceil(at - now())))),
           Effect.sync(() => {
             wakeAt = Infinity
             sleeping = undefined

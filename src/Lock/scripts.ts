@@ -57,6 +57,17 @@ local function drop(process)
   end
 end
 
+-- The first waiter of another process looks whether the turn was taken, so that one that nobody takes does not hold up
+-- the queue.
+local function watch_turn(channel, claim, process)
+  for _, owner in ipairs(redis.call('ZRANGE', queue, 0, 63)) do
+    if string.sub(owner, 1, #process) ~= process then
+      redis.call('PUBLISH', channel .. process_of(owner), 'next ' .. owner .. ' ' .. claim)
+      return
+    end
+  end
+end
+
 -- Gives the lock to whoever waits longest and can still be reached; frees it when there is nobody.
 -- Returns the token when that is the caller itself.
 local function hand_over(channel, claim, me, lease)
@@ -73,9 +84,7 @@ local function hand_over(channel, claim, me, lease)
     if owner == me then return grant(me, lease, last) end
     if redis.call('PUBLISH', channel .. process_of(owner), 'turn ' .. owner) > 0 then
       grant(owner, claim, last, true)
-      -- The one behind looks whether the lock was claimed, so that a turn that nobody takes does not hold up the queue.
-      local behind = redis.call('ZRANGE', queue, 0, 0)[1]
-      if behind then redis.call('PUBLISH', channel .. process_of(behind), 'next ' .. behind .. ' ' .. claim) end
+      watch_turn(channel, claim, process_of(owner) .. ':')
       return nil
     end
     drop(process_of(owner))
