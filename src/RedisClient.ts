@@ -536,9 +536,10 @@ const makeExecutor = (waist: Waist, driver: DriverExecutor): readonly [Executor,
         if (isError(args)) return args
         out.push([body === "sha" ? "EVALSHA" : "EVAL", ...args])
       } else {
-        const args = formatArgs(command[0], command)
+        const [name, ...rest] = command
+        const args = formatArgs(name, rest)
         if (isError(args)) return args
-        out.push(args)
+        out.push([name, ...args])
       }
     }
     return out

@@ -61,7 +61,11 @@ export interface Leases {
   readonly jitter: () => number
   /** Keeps a lease that was taken by a command sent at `sent`; `undefined` when it has ended already. */
   readonly add: (
-    taken: Claim & { readonly name: string; readonly token: number; readonly length: number; readonly renew: boolean },
+    claim: Claim,
+    name: string,
+    token: number,
+    length: number,
+    renew: boolean,
     sent: number
   ) => Lease | undefined
   /** Whether it was still held. Nothing is sent as long as its holder has taken it more than once. */
@@ -202,7 +206,7 @@ export const make = (client: RedisClient.Service): Effect.Effect<Leases, never, 
       process,
       now,
       jitter,
-      add: ({ fair, keys, length, name, owner, renew, token }, sent) => {
+      add: ({ fair, keys, owner }, name, token, length, renew, sent) => {
         const deadline = sent + length - driftOf(length)
         if (now() >= deadline) return undefined
         const lease: Lease = {

@@ -11,9 +11,11 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
+import * as FiberRefs from "effect/FiberRefs"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -321,7 +323,10 @@ interface Inside {
   readonly outer: Inside | undefined
 }
 
-const inside: FiberRef.FiberRef<Inside | undefined> = FiberRef.unsafeMake<Inside | undefined>(undefined)
+const inside: FiberRef.FiberRef<Inside | undefined> = FiberRef.unsafeMake<Inside | undefined>(undefined, {
+  // What a fiber is inside of is no news for the one that joins it.
+  join: (mine) => mine
+})
 
 /**
  * Locks over the client of the environment. What is shared by the locks of one process, the channel on which it is
@@ -369,7 +374,7 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
         ),
         (reply) =>
           typeof reply === "number"
-            ? leases.add({ ...claim, name, token: reply, length: settings.lease, renew: settings.renew }, sent) ??
+            ? leases.add(claim, name, reply, settings.lease, settings.renew, sent) ??
               { holder: claim.owner, remaining: 0 }
             : reply
       )
@@ -417,6 +422,7 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
         : waiters.wait(claim.owner, settings.waitTimeout, attempt(name, claim, settings, true))
       return Effect.matchCauseEffect(restore(taking), {
         onSuccess: (outcome) => {
+          waiters.leave(claim.owner)
           if (outcome._tag === "Taken") {
             lockAcquired.unsafeUpdate(1, [])
             lockWaitSeconds.unsafeUpdate(outcome.waited / 1000, [])
@@ -431,7 +437,10 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
             : Effect.zipRight(leases.abandon(claim), failure)
         },
         // Interrupted, or the reply got lost: the server may have given us the lock.
-        onFailure: (cause) => Effect.zipRight(leases.abandon(claim), Effect.failCause(cause))
+        onFailure: (cause) => {
+          waiters.leave(claim.owner)
+          return Effect.zipRight(leases.abandon(claim), Effect.failCause(cause))
+        }
       })
     })
 
@@ -457,31 +466,44 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
       return next
     })
 
-  /** Runs the effect on a fiber of its own, so that losing the lock interrupts it and nothing else. */
+  /**
+   * Runs the effect on a fiber of its own, so that losing the lock interrupts it and nothing else. The fiber starts at
+   * once: an effect that never waits is done when it has started.
+   */
   const runProtected = <A, E, R>(
     lease: Leases.Lease,
     effect: Effect.Effect<A, E, R>,
     restore: Restore
   ): Effect.Effect<A, E | LockLost, R> =>
-    Effect.flatMap(
-      FiberRef.get(inside),
-      (outer) =>
-        Effect.flatMap(Effect.fork(restore(Effect.locally(effect, inside, { lease, outer }))), (fiber) => {
-          const stop = leases.interruptOnLoss(lease, fiber)
-          return Effect.flatMap(
-            Effect.exit(Effect.onInterrupt(restore(Fiber.join(fiber)), () => Fiber.interrupt(fiber))),
-            (exit): Effect.Effect<A, E | LockLost> => {
-              stop()
-              const loss = leases.lossOf(lease)
-              if (loss === undefined) return exit
-              // A failure of its own stays what it is.
-              return Exit.isSuccess(exit) || (lease.interrupted && Cause.isInterruptedOnly(exit.cause))
-                ? Effect.fail(lostError(lease, loss))
-                : exit
-            }
-          )
-        })
-    )
+    Effect.flatMap(Effect.runtime<R>(), (runtime) => {
+      let before: FiberRefs.FiberRefs | undefined
+      const child = Runtime.runFork(runtime, restore(effect), {
+        updateRefs: (refs, fiberId) => {
+          const outer = Option.getOrUndefined(FiberRefs.get(refs, inside))
+          return before = FiberRefs.updateAs(refs, { fiberId, fiberRef: inside, value: { lease, outer } })
+        }
+      })
+      const settle = (exit: Exit.Exit<A, E>): Effect.Effect<A, E | LockLost> => {
+        const loss = leases.lossOf(lease)
+        if (loss === undefined) return exit
+        // A failure of its own stays what it is.
+        return Exit.isSuccess(exit) || (lease.interrupted && Cause.isInterruptedOnly(exit.cause))
+          ? Effect.fail(lostError(lease, loss))
+          : exit
+      }
+      const done = child.unsafePoll()
+      if (done !== null) {
+        return child.getFiberRefs() === before ? settle(done) : Effect.zipRight(Fiber.inheritAll(child), settle(done))
+      }
+      const stop = leases.interruptOnLoss(lease, child)
+      return Effect.flatMap(
+        Effect.exit(Effect.onInterrupt(restore(Fiber.join(child)), () => Fiber.interrupt(child))),
+        (exit) => {
+          stop()
+          return settle(exit)
+        }
+      )
+    })
 
   const lostError = (lease: Leases.Lease, reason: Leases.Loss) =>
     new LockLost({ key: lease.name, fencingToken: lease.token, reason })
@@ -507,13 +529,25 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
     }
   }
 
-  /** The same lock once more, when the fiber is inside of it already. */
-  const enter = (name: string): Effect.Effect<Leases.Lease | undefined> =>
-    Effect.map(FiberRef.get(inside), (chain) => {
+  /** The same lock once more when the fiber is inside of it already, and else the lock. */
+  const enterOrTake = (
+    name: string,
+    settings: Settings,
+    restore: Restore
+  ): Effect.Effect<Leases.Lease, LockNotAcquired | RedisError> =>
+    Effect.flatMap(FiberRef.get(inside), (chain) => {
       const lease = find(chain, name)
-      if (lease !== undefined) lease.depth++
-      return lease
+      if (lease === undefined) return take(name, settings, restore)
+      lease.depth++
+      return Effect.succeed(lease)
     })
+
+  /**
+   * Whether it was still held. When the server can't say, the lease bounds how long the lock stays, and the work that is
+   * done keeps its own result.
+   */
+  const giveBack = (lease: Leases.Lease): Effect.Effect<boolean> =>
+    Effect.catchAll(leases.release(lease), () => Effect.as(leases.abandon(lease), true))
 
   const acquireWith = (
     name: string,
@@ -521,8 +555,7 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
   ): Effect.Effect<Held, LockNotAcquired | RedisError, Scope.Scope> =>
     Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(
-        Effect.flatMap(enter(name), (again) =>
-          again !== undefined ? Effect.succeed(again) : take(name, settings, restore)),
+        enterOrTake(name, settings, restore),
         (lease) => {
           // A handle gives its share of the lock back once, however often it is asked to.
           let given = false
@@ -534,9 +567,7 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
             return leases.release(lease)
           })
           return Effect.as(
-            Effect.addFinalizer(() =>
-              Effect.catchAll(release, () => leases.abandon(lease))
-            ),
+            Effect.addFinalizer(() => Effect.catchAll(release, () => leases.abandon(lease))),
             heldOf(lease, release)
           )
         }
@@ -571,17 +602,16 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
     return withSpan(
       Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(
-          enter(name),
-          (again) =>
-            Effect.flatMap(again !== undefined ? Effect.succeed(again) : take(name, settings.right, restore), (lease) =>
-              Effect.flatMap(Effect.exit(runProtected(lease, effect, restore)), (exit) =>
-                Effect.flatMap(Effect.either(leases.release(lease)), (released) => {
-                  if (Either.isLeft(released)) {
-                    // The lease bounds how long the lock stays; the work is done and keeps its own result.
-                    return Effect.zipRight(leases.abandon(lease), exit)
-                  }
-                  return released.right || Exit.isFailure(exit) ? exit : Effect.fail(lostError(lease, "taken"))
-                })))
+          enterOrTake(name, settings.right, restore),
+          (lease) =>
+            Effect.matchCauseEffect(runProtected(lease, effect, restore), {
+              onFailure: (cause) => Effect.zipRight(giveBack(lease), Effect.failCause(cause)),
+              onSuccess: (value) =>
+                Effect.flatMap(
+                  giveBack(lease),
+                  (held) => held ? Exit.succeed(value) : Effect.fail(lostError(lease, "taken"))
+                )
+            })
         )
       ),
       "lock.withLock",

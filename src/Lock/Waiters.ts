@@ -4,10 +4,8 @@
  * Messages are `turn OWNER` (ask again: the lock is yours, or free) and `next OWNER MILLIS` (you are next: look again
  * after this time whether the one before you came). They only save time: whoever hears nothing asks again by itself.
  */
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as FiberId from "effect/FiberId"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import type { Gap, Message, Service as RedisClient } from "../RedisClient.js"
@@ -15,11 +13,13 @@ import type { RedisError } from "../RedisError.js"
 import type { Lease, Leases } from "./Leases.js"
 import * as scripts from "./scripts.js"
 
-/** Ask again now, or in so many milliseconds. */
+/** In how many milliseconds to ask again. */
 type Signal = number
 
 interface Waiter {
-  signal: Deferred.Deferred<Signal>
+  /** What came while it was not listening. */
+  heard: Signal | undefined
+  resume: ((signal: Effect.Effect<Signal>) => void) | undefined
 }
 
 export interface Busy {
@@ -34,12 +34,14 @@ export type Outcome =
 export interface Waiters {
   /**
    * Attempts until the lock is taken or the time is over. Failures of the connection are a reason to go on until then.
+   * Whoever calls it says with `leave` when it is over, however it ended.
    */
   readonly wait: (
     owner: string,
     timeout: number,
     attempt: Effect.Effect<Lease | Busy, RedisError>
   ) => Effect.Effect<Outcome, RedisError>
+  readonly leave: (owner: string) => void
 }
 
 /** How long nobody asks again without having heard anything, in milliseconds. */
@@ -58,7 +60,9 @@ export const make = (client: RedisClient, leases: Leases): Effect.Effect<Waiters
     let subscribed = false
 
     const wake = (waiter: Waiter | undefined, signal: Signal): void => {
-      if (waiter !== undefined) Deferred.unsafeDone(waiter.signal, Effect.succeed(signal))
+      if (waiter === undefined) return
+      if (waiter.resume === undefined) waiter.heard = signal
+      else waiter.resume(Effect.succeed(signal))
     }
 
     const onMessage = (message: Message | Gap): void => {
@@ -88,21 +92,25 @@ export const make = (client: RedisClient, leases: Leases): Effect.Effect<Waiters
       )
     )
 
-    /** The answer to a signal, or to none within so many milliseconds. */
-    const listen = (waiter: Waiter, millis: number): Effect.Effect<void> =>
-      Effect.flatMap(
-        Effect.timeoutOption(Deferred.await(waiter.signal), Duration.millis(millis)),
-        (signal) => {
-          if (signal._tag === "None" || signal.value === 0) return Effect.void
-          waiter.signal = Deferred.unsafeMake<Signal>(FiberId.none)
-          return listen(waiter, signal.value + 50 * leases.jitter())
-        }
-      )
+    /** Until it is time to ask again: because of a signal, or because there was none within so many milliseconds. */
+    const listen = (waiter: Waiter, millis: number): Effect.Effect<void> => {
+      const signal = Effect.async<Signal>((resume) => {
+        if (waiter.heard !== undefined) return resume(Effect.succeed(waiter.heard))
+        waiter.resume = resume
+      })
+      return Effect.flatMap(Effect.timeoutOption(signal, Duration.millis(millis)), (signal) => {
+        waiter.resume = undefined
+        waiter.heard = undefined
+        return signal._tag === "None" || signal.value === 0
+          ? Effect.void
+          : listen(waiter, signal.value + 50 * leases.jitter())
+      })
+    }
 
     const wait: Waiters["wait"] = (owner, timeout, attempt) =>
       Effect.suspend(() => {
         const start = leases.now()
-        const waiter: Waiter = { signal: Deferred.unsafeMake<Signal>(FiberId.none) }
+        const waiter: Waiter = { heard: undefined, resume: undefined }
 
         const again = (last: Busy | RedisError, delay: number): Effect.Effect<Outcome, RedisError> => {
           const left = start + timeout - leases.now()
@@ -116,7 +124,7 @@ export const make = (client: RedisClient, leases: Leases): Effect.Effect<Waiters
           Effect.suspend(() => {
             if (previous !== undefined && leases.now() - start >= timeout) return again(previous, 0)
             // A signal that arrives while the attempt is underway belongs to the wait after it.
-            waiter.signal = Deferred.unsafeMake<Signal>(FiberId.none)
+            waiter.heard = undefined
             return Effect.matchEffect(attempt, {
               onFailure: (error) =>
                 error.isRetryable || error._tag === "RedisOutcomeUnknownError"
@@ -136,9 +144,8 @@ export const make = (client: RedisClient, leases: Leases): Effect.Effect<Waiters
           })
 
         waiters.set(owner, waiter)
-        const waiting = subscribed ? next(undefined) : Effect.zipRight(subscribe, next(undefined))
-        return Effect.ensuring(waiting, Effect.sync(() => void waiters.delete(owner)))
+        return subscribed ? next(undefined) : Effect.zipRight(subscribe, next(undefined))
       })
 
-    return { wait }
+    return { wait, leave: (owner) => void waiters.delete(owner) }
   })

@@ -28,12 +28,8 @@ export const CHANNEL = "lock:process:"
 /** How long whoever's turn it is may take to claim the lock, in milliseconds; never longer than its lease. */
 export const CLAIM = 2000
 
-const prelude = `
+const holding = `
 local lock, queue, fence = KEYS[1], KEYS[2], KEYS[3]
-
-local function process_of(owner)
-  return string.match(owner, '^[^:]+')
-end
 
 local function read_lock(value)
   return string.match(value, '^(%S+) (%d+)$')
@@ -49,6 +45,13 @@ local function grant(owner, life, last, turn)
   redis.call('SET', fence, turn and (text .. ' ' .. owner) or text, 'PX', 86400000)
   redis.call('SET', lock, owner .. ' ' .. text, 'PX', life)
   return token
+end
+`
+
+/** Only what has to do with waiters needs this, so a script that finds none comes without it. */
+const handing = `
+local function process_of(owner)
+  return string.match(owner, '^[^:]+')
 end
 
 local function drop(process)
@@ -131,37 +134,38 @@ const attempt = (reply: Reply): Either.Either<Attempt, string> =>
 export const acquire = RedisScript.make({
   name: "lock.acquire",
   idempotent: true,
-  lua: `${prelude}
+  lua: `${holding}
 local me, lease, claim, wait, fair, channel = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5] == '1', ARGV[6]
-
-local function join()
+local values = redis.call('MGET', lock, fence)
+local held, last = values[1], values[2]
+if held then
+  local owner, token = read_lock(held)
+  if owner == me then
+    redis.call('PEXPIRE', lock, lease)
+    if last and string.find(last, ' ', 1, true) then redis.call('SET', fence, token, 'PX', 86400000) end
+    return tonumber(token)
+  end
+elseif redis.call('EXISTS', queue) == 0 then
+  return grant(me, lease, last)
+elseif not fair then
+  redis.call('ZREM', queue, me)
+  return grant(me, lease, last)
+end
+${handing}
+if wait then
   if not redis.call('ZSCORE', queue, me) then
     local newest = redis.call('ZRANGE', queue, -1, -1, 'WITHSCORES')[2]
     redis.call('ZADD', queue, (newest or 0) + 1, me)
   end
   redis.call('PEXPIRE', queue, 60000)
 end
-
-local values = redis.call('MGET', lock, fence)
-local held, last = values[1], values[2]
-if not held and fair and redis.call('EXISTS', queue) == 1 then
-  if wait then join() end
+if not held then
   local token = hand_over(channel, claim, me, lease)
   if token then return token end
   held = redis.call('GET', lock)
-  last = redis.call('GET', fence)
+  if not held then return grant(me, lease, redis.call('GET', fence)) end
 end
-if not held then
-  if wait then redis.call('ZREM', queue, me) end
-  return grant(me, lease, last)
-end
-local owner, token = read_lock(held)
-if owner == me then
-  redis.call('PEXPIRE', lock, lease)
-  if last and string.find(last, ' ', 1, true) then redis.call('SET', fence, token, 'PX', 86400000) end
-  return tonumber(token)
-end
-if wait then join() end
+local owner = read_lock(held)
 return { redis.call('PTTL', lock), owner }`,
   params: (
     keys: ReadonlyArray<string>,
@@ -183,17 +187,19 @@ return { redis.call('PTTL', lock), owner }`,
  */
 export const release = RedisScript.make({
   name: "lock.release",
-  lua: `${prelude}
+  lua: `${holding}
 local me, claim, fair, channel = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4]
 local held = redis.call('GET', lock)
-if held and read_lock(held) == me then
-  free(channel, claim, fair)
+local mine = held and read_lock(held) == me
+if mine and redis.call('EXISTS', queue) == 0 then
+  redis.call('DEL', lock)
   return 1
 end
-redis.call('ZREM', queue, me)
+${handing}
+if not mine then redis.call('ZREM', queue, me) end
 -- The word that the lock is free may have been for this owner: it goes on to the next.
-if not held then free(channel, claim, fair) end
-return 0`,
+if mine or not held then free(channel, claim, fair) end
+return mine and 1 or 0`,
   params: (keys: ReadonlyArray<string>, owner: string, claim: number, fair: boolean, channel: string) => ({
     keys,
     args: [owner, claim, fair ? 1 : 0, channel]
@@ -227,7 +233,7 @@ return 0`,
  */
 export const forceRelease = RedisScript.make({
   name: "lock.forceRelease",
-  lua: `${prelude}
+  lua: `${holding}${handing}
 local held = redis.call('EXISTS', lock)
 free(ARGV[2], ARGV[1], true)
 return held`,
