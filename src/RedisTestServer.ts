@@ -11,13 +11,14 @@ import type * as Scope from "effect/Scope"
 import type { RedisClient, Service as ClientService } from "./RedisClient.js"
 
 /**
- * Something that goes wrong with the next commands that match. `command` names one command (the name of a script for a
- * script call, any command when it is left out); `times` is how often, 1 by default.
+ * Something that goes wrong with the next commands that match. `command` is the name of a command, or the SHA of a
+ * script (`script.sha`) however it is called; any command matches when it is left out. Commands inside of a script do
+ * not match. `times` is how often, 1 by default.
  *
  * - `"fail-before-send"`: the connection is found broken before anything is sent: `RedisConnectionError`
  * - `"lose-reply"`: the command is executed and its reply lost: `RedisOutcomeUnknownError`
  * - `"reply"`: the server answers with this error instead of executing, as `"LOADING Redis is loading …"`
- * - `"delay"`: the command is executed after this time
+ * - `"delay"`: the command is executed after this time, and so is what the same connection sends behind it
  *
  * @since 0.1.0
  * @category models

@@ -1,0 +1,490 @@
+/**
+ * The in-memory server: an engine, the connections to it, and what can be made to go wrong with them.
+ */
+import type * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Runtime from "effect/Runtime"
+import type * as Scope from "effect/Scope"
+import { createHash } from "node:crypto"
+import { type CommandName, makeNames } from "../internal/commandNames.js"
+import { makeState } from "../internal/connectionState.js"
+import * as Metrics from "../internal/metrics.js"
+import {
+  type BytesReply,
+  type Driver,
+  type DriverConnection,
+  type DriverExecutor,
+  type DriverSubscriber,
+  type Encoding,
+  type Issue,
+  make as makeClient,
+  type RedisArg,
+  RedisClient,
+  type Reply,
+  type Service as ClientService
+} from "../RedisClient.js"
+import { type RedisError, RedisReplyError } from "../RedisError.js"
+import { type Fault, RedisTestServer, type Service } from "../RedisTestServer.js"
+import type { Argv } from "./command.js"
+import { BLOCKED, Engine } from "./Engine.js"
+import { Link, type LinkFault, type LinkServer, Request, type Role } from "./Link.js"
+import { type EngineReply, ErrorReply, Status } from "./reply.js"
+import { decodeBytes, decodeText, encodeBytes, encodeText } from "./text.js"
+import { sizeOf, typeOf } from "./values.js"
+
+const TARGET = "memory"
+const JOURNAL = 10_000
+const COMMAND_TIMEOUT = 5000
+
+const noLabels: [] = []
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Arguments and replies
+// ---------------------------------------------------------------------------------------------------------------------
+
+const encodeArg = (arg: RedisArg): string =>
+  typeof arg === "string" ? encodeText(arg) : typeof arg === "number" ? String(arg) : encodeBytes(arg)
+
+const encodeArgv = (name: string, args: ReadonlyArray<RedisArg>, from: number): Array<string> => {
+  const argv = new Array<string>(args.length - from + 1)
+  argv[0] = name
+  for (let i = from; i < args.length; i++) argv[i - from + 1] = encodeArg(args[i]!)
+  return argv
+}
+
+/** The server quotes arguments when it does not know a command; they may be secrets. */
+const withoutArguments = (text: string): string => text.replace(/,? with args beginning with:[^]*$/, "")
+
+const replyError = (command: string, { text }: ErrorReply): RedisReplyError => {
+  const reply = withoutArguments(decodeText(text))
+  const space = reply.indexOf(" ")
+  return new RedisReplyError({ command, code: space === -1 ? reply : reply.slice(0, space), reply })
+}
+
+const isReplies = (reply: EngineReply): reply is ReadonlyArray<EngineReply> => Array.isArray(reply)
+
+const decodeReply = (command: string, reply: EngineReply): Reply => {
+  if (typeof reply === "string") return decodeText(reply)
+  if (reply === null || typeof reply === "number") return reply
+  if (reply instanceof Status) return decodeText(reply.text)
+  if (reply instanceof ErrorReply) return replyError(command, reply)
+  return reply.map((item) => decodeReply(command, item))
+}
+
+const decodeBytesReply = (command: string, reply: EngineReply): BytesReply => {
+  if (typeof reply === "string") return decodeBytes(reply)
+  if (reply instanceof Status) return decodeBytes(reply.text)
+  if (isReplies(reply)) return reply.map((item) => decodeBytesReply(command, item))
+  return reply instanceof ErrorReply ? replyError(command, reply) : reply
+}
+
+const countReply = (): void => Metrics.commandsOk.unsafeUpdate(1, noLabels)
+
+const countFailure = (error: RedisError): void => Metrics.commandsFailed[error._tag].unsafeUpdate(1, noLabels)
+
+/** What a command comes to. */
+const conclude = <A>(
+  command: string,
+  reply: EngineReply,
+  encoding: Encoding,
+  onReply: (reply: any) => Effect.Effect<A, RedisError>,
+  onError: (error: RedisError, elapsed: number) => Effect.Effect<A, RedisError>,
+  elapsed: number
+): Effect.Effect<A, RedisError> => {
+  if (reply instanceof ErrorReply) {
+    const error = replyError(command, reply)
+    countFailure(error)
+    return onError(error, elapsed)
+  }
+  countReply()
+  try {
+    return onReply(encoding === "text" ? decodeReply(command, reply) : decodeBytesReply(command, reply))
+  } catch (defect) {
+    return Exit.die(defect)
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Driver
+// ---------------------------------------------------------------------------------------------------------------------
+
+const makeExecutor = (link: Link, nameOf: (command: string) => CommandName): DriverExecutor => {
+  const { server } = link
+
+  // The command runs at once, and its fiber goes on a moment later, so that others get their turn at every command, as
+  // with a server. Of the ways to do that, a microtask is the cheapest.
+  const issue: Issue = (command, args, encoding, onReply, onError, timeout) =>
+    Effect.async((resume) => {
+      const { name, refused } = nameOf(command)
+      if (refused !== undefined) return resume(onError(refused, 0))
+      const argv = encodeArgv(name, args, 0)
+      const idle = link.idle
+      const reply = idle ? link.execute(argv) : BLOCKED
+      if (reply !== BLOCKED) {
+        const result = conclude(name, reply, encoding, onReply, onError, 0)
+        queueMicrotask(() => resume(result))
+        return
+      }
+      const issuedAt = server.now()
+      const request = new Request(
+        name,
+        [argv],
+        timeout,
+        issuedAt,
+        ([reply = null]) =>
+          queueMicrotask(() => resume(conclude(name, reply, encoding, onReply, onError, server.now() - issuedAt))),
+        (error, elapsed) => resume(onError(error, elapsed))
+      )
+      if (idle) link.submitBlocked(request)
+      else link.submit(request)
+      return Effect.sync(() => link.withdraw(request))
+    })
+
+  const group = <A>(
+    label: string,
+    commands: ReadonlyArray<ReadonlyArray<RedisArg>>,
+    timeout: number,
+    onReplies: (replies: ReadonlyArray<Reply>) => Effect.Effect<A, RedisError>
+  ): Effect.Effect<A, RedisError> =>
+    Effect.async((resume) => {
+      const argvs: Array<Argv> = []
+      for (const command of commands) {
+        const { name, refused } = nameOf(String(command[0]))
+        if (refused !== undefined) return resume(Effect.fail(refused))
+        argvs.push(encodeArgv(name, command, 1))
+      }
+      const all = label === "MULTI" ? [["MULTI"], ...argvs, ["EXEC"]] : argvs
+      const request = new Request(
+        label,
+        all,
+        timeout,
+        server.now(),
+        (replies) => {
+          const decoded = replies.map((reply, i) => decodeReply(all[i]![0]!, reply))
+          for (const reply of decoded) {
+            if (reply instanceof RedisReplyError) countFailure(reply)
+            else countReply()
+          }
+          queueMicrotask(() => resume(onReplies(decoded)))
+        },
+        (error) => resume(Effect.fail(error))
+      )
+      link.submit(request)
+      return Effect.sync(() => link.withdraw(request))
+    })
+
+  return {
+    issue,
+    pipeline: (commands, timeout) =>
+      commands.length === 0 ? Effect.succeed([]) : group("PIPELINE", commands, timeout, Effect.succeed),
+    transaction: (commands, timeout) =>
+      group("MULTI", commands, timeout, (replies) => {
+        // EXEC says only that something was wrong before.
+        const first = replies.find((reply) => reply instanceof RedisReplyError)
+        if (first !== undefined) return Effect.fail(first)
+        const result = replies[replies.length - 1]!
+        return Effect.succeed(
+          Array.isArray(result)
+            ? result.map((reply, i) =>
+              reply instanceof RedisReplyError
+                ? new RedisReplyError({ ...reply, command: nameOf(String(commands[i]![0])).name })
+                : reply
+            )
+            : null
+        )
+      })
+  }
+}
+
+const makeReserved = (link: Link, id: number): DriverConnection => {
+  const nameOf = makeNames(false)
+  let blocked: Request | undefined
+  return {
+    ...makeExecutor(link, nameOf),
+    id,
+    block: (command, args, callback) => {
+      const { name, refused } = nameOf(command)
+      if (refused !== undefined) return callback(Either.left(refused))
+      const done = (result: Either.Either<BytesReply, RedisError>): void => {
+        if (blocked === request) blocked = undefined
+        callback(result)
+      }
+      const request: Request = new Request(
+        name,
+        [encodeArgv(name, args, 0)],
+        Infinity,
+        link.server.now(),
+        ([reply = null]) =>
+          queueMicrotask(() => {
+            if (reply instanceof ErrorReply) {
+              const error = replyError(name, reply)
+              countFailure(error)
+              return done(Either.left(error))
+            }
+            countReply()
+            done(Either.right(decodeBytesReply(name, reply)))
+          }),
+        (error) => done(Either.left(error))
+      )
+      blocked = request
+      link.submit(request)
+    },
+    unblock: Effect.sync(() => {
+      if (blocked !== undefined) link.unblock(blocked)
+    })
+  }
+}
+
+const verbs = {
+  channel: ["SUBSCRIBE", "UNSUBSCRIBE"],
+  pattern: ["PSUBSCRIBE", "PUNSUBSCRIBE"],
+  shard: ["SSUBSCRIBE", "SUNSUBSCRIBE"]
+} as const
+
+const makeSubscriber = (open: () => Link, timeout: number): DriverSubscriber => {
+  let link: Link | undefined
+  let listener: Parameters<DriverSubscriber["listen"]>[0] | undefined
+
+  const connect = (): Link => {
+    if (link !== undefined) return link
+    const made = link = open()
+    made.onDown = () => listener?.onDown()
+    made.onUp = (again) => {
+      if (again) listener?.onUp()
+    }
+    made.onMessage = (kind, name, channel, payload) =>
+      listener?.onMessage(kind, decodeText(name), decodeText(channel), decodeBytes(payload))
+    return made
+  }
+
+  const anyName = (name: string): CommandName => ({ name, refused: undefined })
+  const send = (verb: string, names: ReadonlyArray<string>): Effect.Effect<void, RedisError> =>
+    Effect.suspend(() =>
+      makeExecutor(connect(), anyName).issue(verb, names, "text", () => Effect.void, Effect.fail, timeout)
+    )
+
+  return {
+    subscribe: (kind, names) => send(verbs[kind][0], names),
+    unsubscribe: (kind, names) => send(verbs[kind][1], names),
+    listen: (added) => {
+      listener = added
+    }
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Server
+// ---------------------------------------------------------------------------------------------------------------------
+
+export interface Options {
+  /** What `SPOP` and the like choose depends on it. */
+  readonly seed?: number | undefined
+  /** As a Cluster of one node: keys of one command must share a slot, and scripts may touch declared keys only. */
+  readonly cluster?: boolean | undefined
+}
+
+export interface ClientOptions {
+  readonly keyPrefix?: string | undefined
+  readonly commandTimeout?: Duration.DurationInput | undefined
+}
+
+export interface MemoryServer {
+  readonly service: Service
+  readonly connect: (options?: ClientOptions) => Effect.Effect<ClientService, never, Scope.Scope>
+}
+
+/** A ring: it must cost next to nothing when nobody looks at it. */
+class Journal {
+  private readonly clients: Array<number> = []
+  private readonly commands: Array<Argv> = []
+  private next = 0
+
+  add(client: number, argv: Argv): void {
+    this.clients[this.next] = client
+    this.commands[this.next] = argv
+    if (++this.next === JOURNAL) this.next = 0
+  }
+
+  entries(): Array<{ readonly client: number; readonly args: ReadonlyArray<string> }> {
+    const all = this.commands.map((argv, i) => ({ client: this.clients[i]!, args: argv.map(decodeText) }))
+    return all.length < JOURNAL ? all : [...all.slice(this.next), ...all.slice(0, this.next)]
+  }
+}
+
+interface ActiveFault {
+  readonly fault: LinkFault
+  readonly command: string | undefined
+  times: number
+}
+
+const toLinkFault = (fault: Fault): LinkFault => {
+  switch (fault._tag) {
+    case "fail-before-send":
+    case "lose-reply":
+      return { _tag: fault._tag }
+    case "reply":
+      return { _tag: "reply", error: encodeText(fault.error) }
+    case "delay":
+      return { _tag: "delay", millis: Duration.toMillis(fault.duration) }
+  }
+}
+
+/** Whether a fault for `command` means this one; a script is named by its SHA. */
+const concerns = (command: string, argv: Argv): boolean => {
+  const name = argv[0]!
+  if (name === command.toUpperCase()) return true
+  if (name.startsWith("EVALSHA")) return argv[1] === command
+  return name.startsWith("EVAL") && argv.length > 1 &&
+    createHash("sha1").update(argv[1]!, "latin1").digest("hex") === command
+}
+
+/** A server that lives as long as the scope. */
+export const make = (options: Options = {}): Effect.Effect<MemoryServer, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const clock: Clock.Clock = yield* Effect.clock
+    const runtime = yield* Effect.runtime<never>()
+    const engine = new Engine({
+      now: () => clock.unsafeCurrentTimeMillis(),
+      micros: () => Number(clock.unsafeCurrentTimeNanos() / 1000n % 1000n),
+      seed: options.seed,
+      cluster: options.cluster
+    })
+    const links = new Set<Link>()
+    let faults: Array<ActiveFault> = []
+    /** The outage that lasts; a later one takes its place. */
+    let outage: (() => void) | undefined
+    const journal = new Journal()
+
+    const server: LinkServer = {
+      engine,
+      isDown: () => outage !== undefined,
+      now: () => clock.unsafeCurrentTimeMillis(),
+      after: (millis, run) => {
+        const fiber = Runtime.runFork(runtime)(
+          Effect.zipRight(clock.sleep(Duration.millis(Math.max(0, millis))), Effect.sync(run))
+        )
+        return () => fiber.unsafeInterruptAsFork(fiber.id())
+      },
+      record: (client, argv) => journal.add(client, argv),
+      hasFaults: () => faults.length > 0,
+      takeFault: (argv) => {
+        if (faults.length === 0) return undefined
+        const active = faults.find(({ command }) => command === undefined || concerns(command, argv))
+        if (active === undefined) return undefined
+        if (--active.times <= 0) faults = faults.filter((other) => other !== active)
+        return active.fault
+      }
+    }
+
+    const rise = (): void => {
+      outage = undefined
+      for (const link of Array.from(links)) link.rise()
+    }
+
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        outage?.()
+        for (const link of links) link.close()
+        links.clear()
+      })
+    )
+
+    const connect: MemoryServer["connect"] = (options = {}) =>
+      Effect.gen(function*() {
+        const state = makeState()
+        const own = new Set<Link>()
+        const open = (role: Role): Link => {
+          const link = new Link(server, role, TARGET)
+          links.add(link)
+          own.add(link)
+          return link
+        }
+        const close = (link: Link): void => {
+          links.delete(link)
+          own.delete(link)
+          link.close()
+        }
+        const shared = yield* Effect.acquireRelease(
+          Effect.sync(() => open("shared")),
+          () => Effect.sync(() => [...own].forEach(close))
+        )
+        state.set("connecting", undefined)
+        if (shared.session !== undefined) state.set("connected", undefined)
+        shared.onState = state.set
+        const commandTimeout = options.commandTimeout === undefined
+          ? COMMAND_TIMEOUT
+          : Duration.toMillis(options.commandTimeout)
+        const driver: Driver = {
+          ...makeExecutor(shared, makeNames(true)),
+          target: TARGET,
+          keyPrefix: options.keyPrefix ?? "",
+          commandTimeout,
+          state: state.changes,
+          subscriber: makeSubscriber(() => open("subscriber"), commandTimeout),
+          reserve: () =>
+            Effect.suspend(() =>
+              !own.has(shared)
+                ? Effect.fail(shared.error("closed", "the client was closed"))
+                : server.isDown()
+                ? Effect.fail(shared.error("connect", "the server is down"))
+                : Effect.map(
+                  Effect.acquireRelease(Effect.sync(() => open("reserved")), (link) => Effect.sync(() => close(link))),
+                  (link) => makeReserved(link, link.session?.id ?? 0)
+                )
+            ),
+          masters: Effect.sync(() => [driver])
+        }
+        return yield* makeClient(driver)
+      })
+
+    const service: Service = {
+      client: connect,
+      flush: Effect.sync(() => {
+        engine.clear()
+        engine.scripts.flush()
+        faults = []
+      }),
+      keys: Effect.sync(() =>
+        Array.from(engine.entries(), ({ expireAt, key, value }) => ({
+          key: decodeText(key),
+          type: typeOf(value),
+          ttl: expireAt === Infinity ? -1 : expireAt - engine.now,
+          size: sizeOf(value)
+        }))
+      ),
+      journal: Effect.sync(() => journal.entries()),
+      inject: (fault) =>
+        Effect.sync(() => {
+          faults.push({ fault: toLinkFault(fault), command: fault.command, times: fault.times ?? 1 })
+        }),
+      disconnect: (options) =>
+        Effect.sync(() => {
+          outage?.()
+          const downtime = options?.downtime === undefined ? 0 : Duration.toMillis(options.downtime)
+          outage = () => {}
+          for (const link of Array.from(links)) link.cut()
+          if (downtime === 0) rise()
+          else outage = server.after(downtime, rise)
+        }),
+      subscriptions: Effect.sync(() =>
+        [...engine.channels.channel.keys(), ...engine.channels.pattern.keys(), ...engine.channels.shard.keys()]
+          .map(decodeText)
+      ),
+      connections: Effect.sync(() => engine.sessions.size)
+    }
+    return { service, connect }
+  })
+
+/** A server and one client of it. */
+export const layer: Layer.Layer<RedisClient | RedisTestServer> = Layer.scopedContext(
+  Effect.gen(function*() {
+    const { connect, service } = yield* make()
+    const client = yield* connect()
+    return Context.make(RedisClient, client).pipe(Context.add(RedisTestServer, service))
+  })
+)

@@ -1,0 +1,35 @@
+/**
+ * What the tests of the in-memory server share: a plain engine on a clock that is set by hand.
+ */
+import { Engine, type EngineOptions, type Session } from "../../src/memory/Engine.js"
+import { type EngineReply, ErrorReply, Status } from "../../src/memory/reply.js"
+
+/** Errors read as `-CODE text` and statuses as `+OK`, as on the wire. */
+export type Shown = string | number | null | ReadonlyArray<Shown>
+
+export const show = (reply: EngineReply): Shown =>
+  reply instanceof ErrorReply
+    ? `-${reply.text}`
+    : reply instanceof Status
+    ? `+${reply.text}`
+    : typeof reply === "object" && reply !== null
+    ? reply.map(show)
+    : reply
+
+export interface Server {
+  readonly engine: Engine
+  readonly session: Session
+  /** In milliseconds. */
+  readonly clock: { now: number }
+  /** Runs a command of the first session. */
+  readonly run: (...argv: ReadonlyArray<string | number>) => Shown
+  readonly runAs: (session: Session, ...argv: ReadonlyArray<string | number>) => Shown
+}
+
+export const makeServer = (options: Omit<EngineOptions, "now"> = {}): Server => {
+  const clock = { now: 0 }
+  const engine = new Engine({ ...options, now: () => clock.now })
+  const session = engine.connect()
+  const runAs: Server["runAs"] = (session, ...argv) => show(engine.execute(session, argv.map(String)))
+  return { engine, session, clock, runAs, run: (...argv) => runAs(session, ...argv) }
+}
