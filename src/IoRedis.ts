@@ -29,6 +29,7 @@ import { makeState } from "./internal/connectionState.js"
 import { inputError } from "./internal/input.js"
 import * as Metrics from "./internal/metrics.js"
 import {
+  type BytesReply,
   type ConnectionState,
   type Driver,
   type DriverConnection,
@@ -240,13 +241,13 @@ class BlockingRequest extends Request {
   constructor(
     label: string,
     readonly args: ReadonlyArray<RedisArg>,
-    readonly done: (result: Either.Either<Reply, RedisError>) => void
+    readonly done: (result: Either.Either<BytesReply, RedisError>) => void
   ) {
     super(label, Infinity)
   }
 
   send(link: Link): void {
-    link.transmit(this, 0, this.label, toArguments(this.args, 0), "text")
+    link.transmit(this, 0, this.label, toArguments(this.args, 0), "bytes")
   }
 
   onReply(_index: number, reply: any): void {

@@ -96,7 +96,8 @@ export class Message extends Data.TaggedClass("Message")<{
   }
 }
 
-const decoder = new TextDecoder()
+// As in every other text of a reply, a byte order mark stays.
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
 
 /**
  * Messages may be missing here: the connection was down (one Gap for each outage), or this subscriber was too slow and
@@ -217,13 +218,14 @@ export interface Connection extends Executor, Commands.BlockingCommands {
   /** Forgets the watched keys. */
   readonly unwatch: Effect.Effect<void, RedisError>
   /**
-   * A command that waits on the server. Interrupting it unblocks the connection, waits for the reply, and gives what
-   * arrived meanwhile to `handBack`, so that nothing is lost.
+   * A command that waits on the server, with text in its reply. Interrupting it unblocks the connection, waits for the
+   * reply, and gives what arrived meanwhile to `handBack`, so that nothing is lost. It gets bytes, because an element
+   * that is no UTF-8 would not go back as it was.
    */
   readonly sendBlocking: (
     command: string,
     args: ReadonlyArray<RedisArg>,
-    handBack: (reply: Reply) => Effect.Effect<unknown, RedisError>
+    handBack: (reply: BytesReply) => Effect.Effect<unknown, RedisError>
   ) => Effect.Effect<Reply, RedisError>
 }
 
@@ -320,13 +322,13 @@ export interface DriverExecutor {
 export interface DriverConnection extends DriverExecutor {
   readonly id: number
   /**
-   * Sends a command that waits on the server, and calls back once: with a reply, or with an error when the connection
-   * broke. It has no deadline of its own.
+   * Sends a command that waits on the server, and calls back once: with a reply whose strings are bytes, or with an
+   * error when the connection broke. It has no deadline of its own.
    */
   readonly block: (
     command: string,
     args: ReadonlyArray<RedisArg>,
-    callback: (result: Either.Either<Reply, RedisError>) => void
+    callback: (result: Either.Either<BytesReply, RedisError>) => void
   ) => void
   /** Ends the wait of `block`, whose callback is then called soon. */
   readonly unblock: Effect.Effect<void>
@@ -579,17 +581,22 @@ const makeExecutor = (waist: Waist, driver: DriverExecutor): readonly [Executor,
   return [executor, { run, raw }]
 }
 
+const isReplies = (reply: BytesReply): reply is ReadonlyArray<BytesReply> => Array.isArray(reply)
+
+const toText = (reply: BytesReply): Reply =>
+  reply instanceof Uint8Array ? decoder.decode(reply) : isReplies(reply) ? reply.map(toText) : reply
+
 /** Whatever ends the wait, a reply that arrived is never dropped. */
 const makeBlocking = (driver: DriverConnection): Connection["sendBlocking"] => (command, args, handBack) => {
   const formatted = formatArgs(command, args)
   if (isError(formatted)) return Effect.fail(formatted)
   return Effect.uninterruptibleMask((restore) =>
     restore(Effect.async<Reply, RedisError>((resume) => {
-      let result: Either.Either<Reply, RedisError> | undefined
+      let result: Either.Either<BytesReply, RedisError> | undefined
       let waiting: (() => void) | undefined
       driver.block(command, formatted, (settled) => {
         result = settled
-        resume(settled)
+        resume(Either.map(settled, toText))
         waiting?.()
       })
       const settled = Effect.async<void>((resume) => {

@@ -5,16 +5,15 @@
  * clock that never goes back. At that moment the lock counts as lost, whatever the server may still say.
  */
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
-import * as FiberSet from "effect/FiberSet"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { randomBytes } from "node:crypto"
+import * as Alarm from "../internal/alarm.js"
 import { locksLost } from "../internal/metrics.js"
 import type * as RedisClient from "../RedisClient.js"
 import type { RedisError } from "../RedisError.js"
@@ -89,13 +88,9 @@ const HAND_BACK_LIMIT = "1 minute"
 
 export const make = (client: RedisClient.Service): Effect.Effect<Leases, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const clock = yield* Effect.clock
-    const now = () => Number(clock.unsafeCurrentTimeNanos()) / 1e6
+    const { now, ringBy, run } = yield* Alarm.make(() => tick())
     const process = randomBytes(9).toString("base64url").replace(/[-_]/g, "0")
     const channel = client.key(scripts.CHANNEL)
-    const fork = yield* FiberSet.makeRuntime<never>()
-    // The layer may be built where nothing can be interrupted, and its end must not wait for a timer.
-    const run = <A, E>(effect: Effect.Effect<A, E>) => fork(Effect.interruptible(effect))
     const held = new Set<Lease>()
 
     let seed = yield* Random.nextIntBetween(1, 2 ** 31 - 1)
@@ -120,30 +115,7 @@ export const make = (client: RedisClient.Service): Effect.Effect<Leases, never, 
       )
     }
 
-    // -----------------------------------------------------------------------------------------------------------------
-    // One timer for all leases: it sleeps until the first renewal or deadline.
-    // -----------------------------------------------------------------------------------------------------------------
-
-    let wakeAt = Infinity
-    let sleeping: Fiber.RuntimeFiber<void> | undefined
-
-    const wakeBy = (at: number): void => {
-      if (at >= wakeAt) return
-      wakeAt = at
-      const previous = sleeping
-      sleeping = run(
-        Effect.zipRight(
-          clock.sleep(Duration.millis(Math.max(0, Math.ceil(at - now())))),
-          Effect.sync(() => {
-            wakeAt = Infinity
-            sleeping = undefined
-            tick()
-          })
-        )
-      )
-      previous?.unsafeInterruptAsFork(FiberId.none)
-    }
-
+    /** At the first renewal or deadline of any lease. */
     const tick = (): void => {
       const time = now()
       const due: Array<Lease> = []
@@ -160,7 +132,7 @@ export const make = (client: RedisClient.Service): Effect.Effect<Leases, never, 
         next = Math.min(next, lease.deadline, lease.renewAt)
       }
       if (due.length > 0) run(renew(due))
-      if (next < Infinity) wakeBy(next)
+      if (next < Infinity) ringBy(next)
     }
 
     const renewed = (lease: Lease, sent: number): void => {
@@ -193,7 +165,7 @@ export const make = (client: RedisClient.Service): Effect.Effect<Leases, never, 
                 // Not a loss by itself: there is time until the deadline.
                 lease.renewAt = now() + Math.min(1000, lease.length / 10) * (0.5 + jitter())
               }
-              wakeBy(Math.min(lease.renewAt, lease.deadline))
+              ringBy(Math.min(lease.renewAt, lease.deadline))
             })
           }
         )
@@ -229,7 +201,7 @@ export const make = (client: RedisClient.Service): Effect.Effect<Leases, never, 
         }
         planRenewal(lease, sent)
         held.add(lease)
-        wakeBy(Math.min(lease.renewAt, deadline))
+        ringBy(Math.min(lease.renewAt, deadline))
         return lease
       },
       release: (lease) =>
@@ -267,7 +239,7 @@ export const make = (client: RedisClient.Service): Effect.Effect<Leases, never, 
             }
             lease.length = length
             renewed(lease, sent)
-            if (lease.active) wakeBy(Math.min(lease.renewAt, lease.deadline))
+            if (lease.active) ringBy(Math.min(lease.renewAt, lease.deadline))
             return undefined
           })
         }),

@@ -18,7 +18,7 @@ import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import { checkKey, inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
 import { lockAcquired, lockNotAcquired, lockWaitSeconds } from "../internal/metrics.js"
 import { withSpan } from "../internal/telemetry.js"
@@ -317,6 +317,15 @@ const settingsOf = (
 
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
+/** Whether a fiber has set no reference of its own, so that whoever joins it inherits nothing. */
+const isSame = (now: FiberRefs.FiberRefs, before: FiberRefs.FiberRefs | undefined): boolean => {
+  if (before === undefined) return false
+  for (const [ref, values] of now.locals) {
+    if (before.locals.get(ref) !== values && ref !== FiberRef.currentRuntimeFlags) return false
+  }
+  return true
+}
+
 /** The locks that the running fiber is inside of, innermost first. */
 interface Inside {
   readonly lease: Leases.Lease
@@ -358,27 +367,26 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
     claim: Leases.Claim,
     settings: Settings,
     wait: boolean
-  ): Effect.Effect<Leases.Lease | Waiters.Busy, RedisError> =>
-    Effect.suspend(() => {
-      const sent = leases.now()
-      return Effect.map(
-        client.eval(
-          scripts.acquire,
-          claim.keys,
-          claim.owner,
-          settings.lease,
-          scripts.CLAIM,
-          wait,
-          settings.fair,
-          channel
-        ),
-        (reply) =>
-          typeof reply === "number"
-            ? leases.add(claim, name, reply, settings.lease, settings.renew, sent) ??
-              { holder: claim.owner, remaining: 0 }
-            : reply
-      )
-    })
+  ): Effect.Effect<Leases.Lease | Waiters.Busy, RedisError> => {
+    const sent = leases.now()
+    return Effect.map(
+      client.eval(
+        scripts.acquire,
+        claim.keys,
+        claim.owner,
+        settings.lease,
+        scripts.CLAIM,
+        wait,
+        settings.fair,
+        channel
+      ),
+      (reply) =>
+        typeof reply === "number"
+          ? leases.add(claim, name, reply, settings.lease, settings.renew, sent) ??
+            { holder: claim.owner, remaining: 0 }
+          : reply
+    )
+  }
 
   const notAcquired = (
     name: string,
@@ -395,64 +403,60 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
     })
 
   /**
-   * Takes the lock, or fails with nothing left behind. It must run where it can't be interrupted; `restore` marks the
-   * steps that may be.
+   * Takes the lock, or fails with nothing left behind. It must be called and run where nothing can be interrupted;
+   * `restore` marks the steps that may be.
    */
   const take = (
     name: string,
     settings: Settings,
     restore: Restore
-  ): Effect.Effect<Leases.Lease, LockNotAcquired | RedisError> =>
-    Effect.suspend(() => {
-      const claim: Leases.Claim = {
-        keys: scripts.keysOf(name),
-        owner: `${leases.process}:${attempts++}`,
-        fair: settings.fair
-      }
-      const taking = settings.retry !== undefined
-        ? poll(attempt(name, claim, settings, false), settings.waitTimeout, settings.retry, name)
-        : settings.waitTimeout === 0
-        ? Effect.map(
-          attempt(name, claim, settings, false),
-          (result): Waiters.Outcome =>
-            Waiters.isLease(result)
-              ? { _tag: "Taken", lease: result, waited: 0 }
-              : { _tag: "TimedOut", last: result, waited: 0 }
-        )
-        : waiters.wait(claim.owner, settings.waitTimeout, attempt(name, claim, settings, true))
-      return Effect.matchCauseEffect(restore(taking), {
-        onSuccess: (outcome) => {
-          waiters.leave(claim.owner)
-          if (outcome._tag === "Taken") {
-            lockAcquired.unsafeUpdate(1, [])
-            lockWaitSeconds.unsafeUpdate(outcome.waited / 1000, [])
-            return Effect.succeed(outcome.lease)
-          }
-          lockNotAcquired.unsafeUpdate(1, [])
-          const { last, waited } = outcome
-          const failure = Effect.fail(notAcquired(name, settings.waitTimeout === 0 ? "held" : "timeout", last, waited))
-          // Who only asked for a lock that somebody else holds has left nothing behind.
-          return settings.waitTimeout === 0 && last.holder !== claim.owner
-            ? failure
-            : Effect.zipRight(leases.abandon(claim), failure)
-        },
-        // Interrupted, or the reply got lost: the server may have given us the lock.
-        onFailure: (cause) => {
-          waiters.leave(claim.owner)
-          return Effect.zipRight(leases.abandon(claim), Effect.failCause(cause))
+  ): Effect.Effect<Leases.Lease, LockNotAcquired | RedisError> => {
+    const owner = `${leases.process}:${attempts++}`
+    const claim: Leases.Claim = { keys: scripts.keysOf(name), owner, fair: settings.fair }
+    const once = () => attempt(name, claim, settings, false)
+    const taking = settings.retry !== undefined
+      ? poll(once, settings.waitTimeout, settings.retry, name)
+      : settings.waitTimeout === 0
+      ? Effect.map(once(), outcomeOf)
+      : waiters.wait(owner, settings.waitTimeout, () => attempt(name, claim, settings, true))
+    return Effect.matchCauseEffect(restore(taking), {
+      onSuccess: (outcome) => {
+        waiters.leave(owner)
+        if (outcome._tag === "Taken") {
+          lockAcquired.unsafeUpdate(1, [])
+          lockWaitSeconds.unsafeUpdate(outcome.waited / 1000, [])
+          return Effect.succeed(outcome.lease)
         }
-      })
+        lockNotAcquired.unsafeUpdate(1, [])
+        const { last, waited } = outcome
+        const failure = Effect.fail(notAcquired(name, settings.waitTimeout === 0 ? "held" : "timeout", last, waited))
+        // Who only asked for a lock that somebody else holds has left nothing behind.
+        return settings.waitTimeout === 0 && last.holder !== owner
+          ? failure
+          : Effect.zipRight(leases.abandon(claim), failure)
+      },
+      // Interrupted, or the reply got lost: the server may have given us the lock.
+      onFailure: (cause) => {
+        waiters.leave(owner)
+        return Effect.zipRight(leases.abandon(claim), Effect.failCause(cause))
+      }
     })
+  }
+
+  const outcomeOf = (result: Leases.Lease | Waiters.Busy): Waiters.Outcome =>
+    Waiters.isLease(result)
+      ? { _tag: "Taken", lease: result, waited: 0 }
+      : { _tag: "TimedOut", last: result, waited: 0 }
 
   const poll = (
-    once: Effect.Effect<Leases.Lease | Waiters.Busy, RedisError>,
+    once: () => Effect.Effect<Leases.Lease | Waiters.Busy, RedisError>,
     timeout: number,
     schedule: Schedule.Schedule<unknown, LockNotAcquired>,
     name: string
   ): Effect.Effect<Waiters.Outcome, RedisError> =>
     Effect.flatMap(Schedule.driver(schedule), (driver) => {
       const start = leases.now()
-      const next: Effect.Effect<Waiters.Outcome, RedisError> = Effect.flatMap(once, (result) => {
+      const next: Effect.Effect<Waiters.Outcome, RedisError> = Effect.flatMap(Effect.suspend(once), (result) => {
         const waited = leases.now() - start
         if (Waiters.isLease(result)) return Effect.succeed({ _tag: "Taken", lease: result, waited })
         const ended: Waiters.Outcome = { _tag: "TimedOut", last: result, waited }
@@ -493,7 +497,7 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
       }
       const done = child.unsafePoll()
       if (done !== null) {
-        return child.getFiberRefs() === before ? settle(done) : Effect.zipRight(Fiber.inheritAll(child), settle(done))
+        return isSame(child.getFiberRefs(), before) ? settle(done) : Effect.zipRight(Fiber.inheritAll(child), settle(done))
       }
       const stop = leases.interruptOnLoss(lease, child)
       return Effect.flatMap(
@@ -560,16 +564,15 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
           // A handle gives its share of the lock back once, however often it is asked to.
           let given = false
           const release = Effect.suspend(() => {
-            if (given) {
-              return Effect.succeed(false)
-            }
+            if (given) return Effect.succeed(false)
             given = true
             return leases.release(lease)
           })
-          return Effect.as(
-            Effect.addFinalizer(() => Effect.catchAll(release, () => leases.abandon(lease))),
-            heldOf(lease, release)
-          )
+          return Effect.flatMap(Effect.scope, (scope) =>
+            Effect.as(
+              Scope.addFinalizer(scope, Effect.catchAll(release, () => leases.abandon(lease))),
+              heldOf(lease, release)
+            ))
         }
       )
     )

@@ -4,22 +4,21 @@
  * Messages are `turn OWNER` (ask again: the lock is yours, or free) and `next OWNER MILLIS` (you are next: look again
  * after this time whether the one before you came). They only save time: whoever hears nothing asks again by itself.
  */
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
+import * as Alarm from "../internal/alarm.js"
 import type { Gap, Message, Service as RedisClient } from "../RedisClient.js"
 import type { RedisError } from "../RedisError.js"
 import type { Lease, Leases } from "./Leases.js"
 import * as scripts from "./scripts.js"
 
-/** In how many milliseconds to ask again. */
-type Signal = number
-
 interface Waiter {
-  /** What came while it was not listening. */
-  heard: Signal | undefined
-  resume: ((signal: Effect.Effect<Signal>) => void) | undefined
+  /** Something came while it was not listening. */
+  heard: boolean
+  /** When it asks again by itself. */
+  retryAt: number
+  resume: ((woken: Effect.Effect<void>) => void) | undefined
 }
 
 export interface Busy {
@@ -34,12 +33,12 @@ export type Outcome =
 export interface Waiters {
   /**
    * Attempts until the lock is taken or the time is over. Failures of the connection are a reason to go on until then.
-   * Whoever calls it says with `leave` when it is over, however it ended.
+   * The waiter is there from the call on; whoever calls it says with `leave` when it is over, however it ended.
    */
   readonly wait: (
     owner: string,
     timeout: number,
-    attempt: Effect.Effect<Lease | Busy, RedisError>
+    attempt: () => Effect.Effect<Lease | Busy, RedisError>
   ) => Effect.Effect<Outcome, RedisError>
   readonly leave: (owner: string) => void
 }
@@ -59,19 +58,32 @@ export const make = (client: RedisClient, leases: Leases): Effect.Effect<Waiters
     const subscribing = Effect.unsafeMakeSemaphore(1)
     let subscribed = false
 
-    const wake = (waiter: Waiter | undefined, signal: Signal): void => {
-      if (waiter === undefined) return
-      if (waiter.resume === undefined) waiter.heard = signal
-      else waiter.resume(Effect.succeed(signal))
+    const alarm = yield* Alarm.make(() => {
+      const time = alarm.now()
+      let next = Infinity
+      for (const waiter of waiters.values()) {
+        if (waiter.resume === undefined) continue
+        if (time >= waiter.retryAt) wake(waiter)
+        else next = Math.min(next, waiter.retryAt)
+      }
+      alarm.ringBy(next)
+    })
+
+    const wake = (waiter: Waiter): void => {
+      const { resume } = waiter
+      waiter.resume = undefined
+      if (resume === undefined) waiter.heard = true
+      else resume(Effect.void)
     }
 
     const onMessage = (message: Message | Gap): void => {
-      if (message._tag === "Gap") {
-        for (const waiter of waiters.values()) wake(waiter, 0)
-        return
-      }
-      const [kind, owner, millis] = message.payload.split(" ")
-      wake(waiters.get(owner!), kind === "next" ? Number(millis) : 0)
+      if (message._tag === "Gap") return waiters.forEach(wake)
+      const [kind, owner = "", millis] = message.payload.split(" ")
+      const waiter = waiters.get(owner)
+      if (waiter === undefined) return
+      if (kind === "turn") return wake(waiter)
+      waiter.retryAt = Math.min(waiter.retryAt, alarm.now() + Number(millis) + 50 * leases.jitter())
+      alarm.ringBy(waiter.retryAt)
     }
 
     const subscribe = subscribing.withPermits(1)(
@@ -92,60 +104,52 @@ export const make = (client: RedisClient, leases: Leases): Effect.Effect<Waiters
       )
     )
 
-    /** Until it is time to ask again: because of a signal, or because there was none within so many milliseconds. */
-    const listen = (waiter: Waiter, millis: number): Effect.Effect<void> => {
-      const signal = Effect.async<Signal>((resume) => {
-        if (waiter.heard !== undefined) return resume(Effect.succeed(waiter.heard))
+    /** Until it is time to ask again. */
+    const listen = (waiter: Waiter, retryAt: number): Effect.Effect<void> =>
+      Effect.async((resume) => {
+        if (waiter.heard) return resume(Effect.void)
         waiter.resume = resume
+        waiter.retryAt = retryAt
+        alarm.ringBy(retryAt)
       })
-      return Effect.flatMap(Effect.timeoutOption(signal, Duration.millis(millis)), (signal) => {
-        waiter.resume = undefined
-        waiter.heard = undefined
-        return signal._tag === "None" || signal.value === 0
-          ? Effect.void
-          : listen(waiter, signal.value + 50 * leases.jitter())
-      })
-    }
 
-    const wait: Waiters["wait"] = (owner, timeout, attempt) =>
-      Effect.suspend(() => {
-        const start = leases.now()
-        const waiter: Waiter = { heard: undefined, resume: undefined }
+    const wait: Waiters["wait"] = (owner, timeout, attempt) => {
+      const start = alarm.now()
+      const end = start + timeout
+      const waiter: Waiter = { heard: false, retryAt: Infinity, resume: undefined }
 
-        const again = (last: Busy | RedisError, delay: number): Effect.Effect<Outcome, RedisError> => {
-          const left = start + timeout - leases.now()
-          if (left > 0) return Effect.zipRight(listen(waiter, Math.min(left, delay)), next(last))
-          return "holder" in last
-            ? Effect.succeed({ _tag: "TimedOut", last, waited: leases.now() - start })
-            : Effect.fail(last)
+      const again = (last: Busy | RedisError, delay: number): Effect.Effect<Outcome, RedisError> => {
+        const time = alarm.now()
+        if (time < end) {
+          return Effect.flatMap(
+            listen(waiter, Math.min(end, time + delay)),
+            () => alarm.now() < end || waiter.heard ? next() : again(last, 0)
+          )
         }
+        return "holder" in last
+          ? Effect.succeed({ _tag: "TimedOut", last, waited: time - start })
+          : Effect.fail(last)
+      }
 
-        const next = (previous: Busy | RedisError | undefined): Effect.Effect<Outcome, RedisError> =>
-          Effect.suspend(() => {
-            if (previous !== undefined && leases.now() - start >= timeout) return again(previous, 0)
-            // A signal that arrives while the attempt is underway belongs to the wait after it.
-            waiter.heard = undefined
-            return Effect.matchEffect(attempt, {
-              onFailure: (error) =>
-                error.isRetryable || error._tag === "RedisOutcomeUnknownError"
-                  ? again(error, 100 + 100 * leases.jitter())
-                  : Effect.fail(error),
-              onSuccess: (result) => {
-                if (isLease(result)) {
-                  return Effect.succeed({ _tag: "Taken", lease: result, waited: leases.now() - start })
-                }
-                const remaining = result.remaining >= 0 ? result.remaining : QUIET
-                return again(
-                  result,
-                  Math.min(remaining, QUIET) + 5 + 0.1 * Math.min(remaining, QUIET) * leases.jitter()
-                )
-              }
-            })
-          })
+      const next = (): Effect.Effect<Outcome, RedisError> => {
+        // What arrives while the attempt is underway belongs to the wait after it.
+        waiter.heard = false
+        return Effect.matchEffect(attempt(), {
+          onFailure: (error) =>
+            error.isRetryable || error._tag === "RedisOutcomeUnknownError"
+              ? again(error, 100 + 100 * leases.jitter())
+              : Effect.fail(error),
+          onSuccess: (result) => {
+            if (isLease(result)) return Effect.succeed({ _tag: "Taken", lease: result, waited: alarm.now() - start })
+            const remaining = result.remaining >= 0 ? Math.min(result.remaining, QUIET) : QUIET
+            return again(result, 5 + remaining * (1 + 0.1 * leases.jitter()))
+          }
+        })
+      }
 
-        waiters.set(owner, waiter)
-        return subscribed ? next(undefined) : Effect.zipRight(subscribe, next(undefined))
-      })
+      waiters.set(owner, waiter)
+      return subscribed ? next() : Effect.flatMap(subscribe, next)
+    }
 
     return { wait, leave: (owner) => void waiters.delete(owner) }
   })

@@ -59,6 +59,7 @@ describe("a reserved connection", () => {
       const key = unique("race")
       const received: Array<string> = []
       const returned: Array<string> = []
+      // Text for who receives it, a buffer for who hands it back.
       const element = (reply: unknown) => Array.isArray(reply) ? String(reply[1]) : undefined
       yield* Effect.forEach(Arr.range(0, 9), (worker) =>
         Effect.scoped(Effect.gen(function*() {

@@ -10,8 +10,15 @@ const broken = new RedisConnectionError({ target: "127.0.0.1:6379", reason: "una
 
 interface Wait {
   readonly command: string
-  readonly settle: (result: Either.Either<RedisClient.Reply, RedisError>) => void
+  readonly settle: (result: Either.Either<RedisClient.BytesReply, RedisError>) => void
 }
+
+const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
+
+const reply = (...texts: ReadonlyArray<string>) => Either.right(texts.map(bytes))
+
+const line = (command: string, args: ReadonlyArray<RedisClient.RedisArg>): string =>
+  [command, ...args.map((arg) => arg instanceof Uint8Array ? new TextDecoder().decode(arg) : arg)].join(" ")
 
 /** A connection whose waits end when the test says so, or when they are unblocked. */
 const make = (
@@ -25,7 +32,7 @@ const make = (
     const executor: RedisClient.DriverExecutor = {
       issue: (command, args, _encoding, onReply) =>
         Effect.suspend(() => {
-          asked.push([command, ...args].join(" "))
+          asked.push(line(command, args))
           return Effect.flatMap(answer, onReply)
         }),
       pipeline: () => Effect.die("not used"),
@@ -44,7 +51,7 @@ const make = (
           ...executor,
           id: 7,
           block: (command, args, settle) => {
-            asked.push([command, ...args].join(" "))
+            asked.push(line(command, args))
             waits.push({ command, settle })
           },
           unblock: Effect.sync(() => {
@@ -65,7 +72,7 @@ describe("waiting on a reserved connection", () => {
       const { asked, connection, unblocked, waits } = yield* make(nothing)
       const fiber = yield* Effect.fork(connection.blpop(["a", "b"], "1 second"))
       yield* Effect.yieldNow()
-      waits[0]!.settle(Either.right(["p:b", "x"]))
+      waits[0]!.settle(reply("p:b", "x"))
       assert.deepStrictEqual(yield* Fiber.join(fiber), Option.some(["b", "x"] as const))
       assert.deepStrictEqual(asked, ["BLPOP p:a p:b 1"])
       assert.strictEqual(unblocked(), 0)
@@ -85,9 +92,11 @@ describe("waiting on a reserved connection", () => {
     Effect.gen(function*() {
       const { asked, connection } = yield* make((wait) =>
         wait.settle(
-          Either.right(
-            wait.command.startsWith("BZ") ? ["p:a", "x", "2"] : wait.command === "BLMOVE" ? "x" : ["p:a", "x"]
-          )
+          wait.command.startsWith("BZ")
+            ? reply("p:a", "x", "2")
+            : wait.command === "BLMOVE"
+            ? Either.right(bytes("x"))
+            : reply("p:a", "x")
         )
       )
       const waits: ReadonlyArray<Effect.Effect<unknown, RedisError>> = [
@@ -119,7 +128,7 @@ describe("waiting on a reserved connection", () => {
       const fiber = yield* Effect.fork(connection.blpop(["a"], "1 second"))
       yield* Effect.yieldNow()
       // The reply and the interruption come before the fiber has a turn: whichever wins, the element is somewhere.
-      waits[0]!.settle(Either.right(["p:a", "x"]))
+      waits[0]!.settle(reply("p:a", "x"))
       const exit = yield* Fiber.interrupt(fiber)
       const handedBack = asked.includes("LPUSH p:a x")
       assert.strictEqual(Exit.isSuccess(exit), !handedBack)
@@ -129,7 +138,7 @@ describe("waiting on a reserved connection", () => {
   it.scoped("the interruption waits until the element is back", () =>
     Effect.gen(function*() {
       const { asked, connection } = yield* make(
-        (wait) => setTimeout(() => wait.settle(Either.right(["p:a", "x"])), 20),
+        (wait) => setTimeout(() => wait.settle(reply("p:a", "x")), 20),
         Effect.promise(() => new Promise<number>((resolve) => setTimeout(() => resolve(1), 20)))
       )
       const fiber = yield* Effect.fork(connection.blpop(["a"], "1 second"))
@@ -152,6 +161,22 @@ describe("waiting on a reserved connection", () => {
       assert.deepStrictEqual(asked, ["BLPOP p:a 1", "BLPOP p:a 1"])
     }))
 
+  it.scoped("text and bytes of a reply are told apart at every depth", () =>
+    Effect.gen(function*() {
+      const { connection, waits } = yield* make((wait) => wait.settle(Either.right([bytes("a"), [Uint8Array.of(255)]])))
+      const given: Array<RedisClient.BytesReply> = []
+      const wait = connection.sendBlocking("ANY", [], (reply) => Effect.sync(() => given.push(reply)))
+      const answered = yield* Effect.fork(wait)
+      yield* Effect.yieldNow()
+      waits[0]!.settle(Either.right([1, null, bytes("\uFEFFä"), [bytes("b"), Uint8Array.of(255)]]))
+      assert.deepStrictEqual(yield* Fiber.join(answered), [1, null, "\uFEFFä", ["b", "\uFFFD"]])
+
+      const interrupted = yield* Effect.fork(wait)
+      yield* Effect.yieldNow()
+      yield* Fiber.interrupt(interrupted)
+      assert.deepStrictEqual(given, [[bytes("a"), [Uint8Array.of(255)]]])
+    }))
+
   it.scoped("an element that cannot be handed back is logged", () => {
     const logged: Array<string> = []
     const logger = Logger.make(({ logLevel, message }) => {
@@ -160,7 +185,7 @@ describe("waiting on a reserved connection", () => {
       )
     })
     return Effect.gen(function*() {
-      const { connection } = yield* make((wait) => wait.settle(Either.right(["p:a", "secret"])), Effect.fail(broken))
+      const { connection } = yield* make((wait) => wait.settle(reply("p:a", "secret")), Effect.fail(broken))
       const fiber = yield* Effect.fork(connection.blpop(["a"], "1 second"))
       yield* Effect.yieldNow()
       assert.isTrue(Exit.isInterrupted(yield* Fiber.interrupt(fiber)))

@@ -3,7 +3,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Chunk, DateTime, Duration, Effect, Exit, Option, Stream } from "effect"
-import type { Connection, Executor, RedisArg, Reply } from "../../src/RedisClient.js"
+import type { BytesReply, Connection, Executor, RedisArg, Reply } from "../../src/RedisClient.js"
 import * as RedisCommands from "../../src/RedisCommands.js"
 import { RedisDecodeError, type RedisError, RedisReplyError } from "../../src/RedisError.js"
 import type * as RedisScript from "../../src/RedisScript.js"
@@ -444,22 +444,22 @@ describe("typed commands", () => {
 })
 
 describe("blocking commands", () => {
+  const isReplies = (reply: Reply): reply is ReadonlyArray<Reply> => Array.isArray(reply)
+
+  const toBytes = (reply: Reply): BytesReply =>
+    typeof reply === "string" ? Buffer.from(reply) : isReplies(reply) ? reply.map(toBytes) : reply
+
   /** Blocking commands whose wait ends with this reply, or is interrupted when it has arrived. */
   const make = (reply: Reply, interrupted: boolean) => {
     const log: Array<string> = []
     const send: Connection["sendBlocking"] = (command, args, handBack) =>
       Effect.suspend(() => {
         log.push([command, ...args].join(" "))
-        return interrupted && reply !== null ? Effect.as(handBack(reply), null) : Effect.succeed(reply)
-      })
-    const run: RedisCommands.Run = (command, args, onReply) =>
-      Effect.suspend(() => {
-        log.push([command, ...args].join(" "))
-        return onReply(1)
+        return interrupted && reply !== null ? Effect.as(handBack(toBytes(reply)), null) : Effect.succeed(reply)
       })
     const executor: Executor = {
-      ...RedisCommands.make(run, "p:"),
-      send: () => Effect.die("not used"),
+      ...RedisCommands.make(() => Effect.die("not used"), "p:"),
+      send: (command, ...args) => Effect.sync(() => log.push([command, ...args].join(" "))),
       sendBytes: () => Effect.die("not used"),
       pipeline: () => Effect.die("not used"),
       eval: <P extends ReadonlyArray<any>, A>(script: RedisScript.RedisScript<P, A>, ...params: P) =>

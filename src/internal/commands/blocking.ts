@@ -23,7 +23,7 @@ const moveBack = RedisScript.make({
 if redis.call("LREM", KEYS[1], ARGV[2], ARGV[1]) == 0 then return 0 end
 redis.call(ARGV[3], KEYS[2], ARGV[1])
 return 1`,
-  params: (destination: string, source: string, element: string, near: number, push: "LPUSH" | "RPUSH") => ({
+  params: (destination: string, source: string, element: Uint8Array, near: number, push: "LPUSH" | "RPUSH") => ({
     keys: [destination, source],
     args: [element, near, push]
   }),
@@ -35,23 +35,23 @@ export const make = (send: Connection["sendBlocking"], executor: Executor, prefi
   const key = (name: string) => prefix + name
   const strip = (name: string) => name.slice(prefix.length)
 
-  const block = <A>(
+  const block = <A, B>(
     command: string,
     args: Args,
     decoder: Decode.Decoder<Option.Option<A>>,
-    handBack: (value: A) => Effect.Effect<unknown, RedisError>
-  ): Effect.Effect<Option.Option<A>, RedisError> => {
-    if (isBad(args)) return Effect.fail(args)
-    const onReply = decoder(command)
-    return Effect.flatMap(
-      send(
-        command,
-        args,
-        (reply) => Effect.flatMap(onReply(reply), Option.match({ onNone: () => Effect.void, onSome: handBack }))
-      ),
-      onReply
-    )
-  }
+    taken: Decode.Decoder<B>,
+    handBack: (taken: B) => Effect.Effect<unknown, RedisError>
+  ): Effect.Effect<Option.Option<A>, RedisError> =>
+    isBad(args)
+      ? Effect.fail(args)
+      : Effect.flatMap(
+        send(command, args, (reply) => Effect.flatMap(taken(command)(reply), handBack)),
+        decoder(command)
+      )
+
+  /** What goes back is the bytes that came, the key with its prefix among them: nothing becomes text on the way. */
+  const sendBack = (command: "LPUSH" | "RPUSH" | "ZADD") => (args: ReadonlyArray<RedisArg>) =>
+    executor.send(command, ...args)
 
   const waitArgs = (operation: string, names: ReadonlyArray<string>, timeout: Duration.DurationInput): Args => {
     const seconds = timeoutSeconds(operation, timeout)
@@ -82,17 +82,41 @@ export const make = (send: Connection["sendBlocking"], executor: Executor, prefi
       : undefined
   })
 
+  const takenElement = Decode.decoder("an element", Decode.asBytes)
+
+  const takenValue = Decode.decoder("a key and a value", (reply) => {
+    const parts = Decode.asArray(Decode.asBytes)(reply)
+    return parts?.length === 2 ? parts : undefined
+  })
+
+  const takenValues = Decode.decoder("a key and values", (reply) => {
+    if (!Array.isArray(reply) || reply.length !== 2) return undefined
+    const name = Decode.asBytes(reply[0])
+    const values = Decode.asArray(Decode.asBytes)(reply[1])
+    // The last one that was taken goes back first.
+    return name !== undefined && values !== undefined ? [name, ...values.reverse()] : undefined
+  })
+
+  const takenScored = Decode.decoder("a key, a member and a score", (reply) => {
+    if (!Array.isArray(reply) || reply.length !== 3) return undefined
+    const name = Decode.asBytes(reply[0])
+    const member = Decode.asBytes(reply[1])
+    const score: unknown = reply[2]
+    // Who has added the member again meanwhile knows better, so its new score stays.
+    return name !== undefined && member !== undefined && (score instanceof Uint8Array || typeof score === "number")
+      ? [name, "NX", score, member]
+      : undefined
+  })
+
   const popScored =
     (operation: string, command: string) => (names: ReadonlyArray<string>, timeout: Duration.DurationInput) =>
-      // Who has added the member again meanwhile knows better, so its new score stays.
-      block(command, waitArgs(operation, names, timeout), keyWithScored, ([name, member, score]) =>
-        executor.zadd(name, [[member, score]], { onlyIf: "absent" }))
+      block(command, waitArgs(operation, names, timeout), keyWithScored, takenScored, sendBack("ZADD"))
 
   return {
     blpop: (names, timeout) =>
-      block("BLPOP", waitArgs("blpop", names, timeout), keyWithValue, ([name, value]) => executor.lpush(name, value)),
+      block("BLPOP", waitArgs("blpop", names, timeout), keyWithValue, takenValue, sendBack("LPUSH")),
     brpop: (names, timeout) =>
-      block("BRPOP", waitArgs("brpop", names, timeout), keyWithValue, ([name, value]) => executor.rpush(name, value)),
+      block("BRPOP", waitArgs("brpop", names, timeout), keyWithValue, takenValue, sendBack("RPUSH")),
     blmove: (source, destination, { from, timeout, to }) => {
       const seconds = timeoutSeconds("blmove", timeout)
       const bad = checkKey("blmove", source, "source") ?? checkKey("blmove", destination, "destination")
@@ -100,6 +124,7 @@ export const make = (send: Connection["sendBlocking"], executor: Executor, prefi
         "BLMOVE",
         bad ?? (isBad(seconds) ? seconds : [key(source), key(destination), end(from), end(to), seconds]),
         Decode.optionalText,
+        takenElement,
         (element) =>
           executor.eval(
             moveBack,
@@ -120,11 +145,8 @@ export const make = (send: Connection["sendBlocking"], executor: Executor, prefi
         "BLMPOP",
         bad ?? (isBad(seconds) ? seconds : [seconds, names.length, ...names.map(key), end(from), ...limit]),
         keyWithValues,
-        ([name, values]) => {
-          // The last one that was taken goes back first.
-          const back = values.slice().reverse()
-          return from === "left" ? executor.lpush(name, ...back) : executor.rpush(name, ...back)
-        }
+        takenValues,
+        sendBack(from === "left" ? "LPUSH" : "RPUSH")
       )
     },
     bzpopMin: popScored("bzpopMin", "BZPOPMIN"),

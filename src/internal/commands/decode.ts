@@ -48,6 +48,9 @@ export const decoder =
 /** @internal */
 export const asText = (value: unknown): string | undefined => typeof value === "string" ? value : undefined
 
+/** @internal */
+export const asBytes = (value: unknown): Uint8Array | undefined => value instanceof Uint8Array ? value : undefined
+
 const asInteger = (value: unknown): number | undefined =>
   typeof value === "number" && Number.isSafeInteger(value) ? value : undefined
 
@@ -152,7 +155,7 @@ export const optionalText: Decoder<Option.Option<string>> = (command) => (reply)
 /** @internal */
 export const optionalBytes: Decoder<Option.Option<Uint8Array>> = decoder(
   "bytes or nothing",
-  optional((value) => value instanceof Uint8Array ? value : undefined)
+  optional(asBytes)
 )
 
 /** @internal */

@@ -43,7 +43,9 @@ const chunkName = (name: string): string => {
 
 const globals = makeGlobals((source, name) => {
   try {
-    return compileChunk(source, chunkName(name), name, globals).run
+    const { chunk, run } = compileChunk(source, chunkName(name), name, globals)
+    session.loaded.push(chunk)
+    return run
   } catch (error) {
     if (error instanceof ChunkError) return error.message
     throw error
@@ -81,6 +83,7 @@ export class LuaRuntime {
     session.host = this.host
     session.json = this.json
     session.random = this.random
+    session.loaded = []
     session.nests = script.chunk.nests
     globals.table.set("KEYS", session.KEYS)
     globals.table.set("ARGV", session.ARGV)

@@ -11,7 +11,7 @@ import { Userdata } from "./value.js"
 import type { LuaFunction, LuaValue } from "./value.js"
 
 /** JSON's null, which unlike nil can be in a table. */
-export const jsonNull = new Userdata("(nil)")
+const jsonNull = new Userdata("(nil)")
 
 // Encoding
 
@@ -26,11 +26,13 @@ const escapes: Record<string, string> = {
   "\r": "\\r"
 }
 
-const quote = (text: string): string =>
-  // dprint-ignore
-  /[\0-\x1f"\\/\x7f]/.test(text)
-    ? `"${text.replace(/[\0-\x1f"\\/\x7f]/g, (character) => escapes[character] ?? `\\u00${character.charCodeAt(0).toString(16).padStart(2, "0")}`)}"`
-    : `"${text}"`
+// oxlint-disable-next-line no-control-regex -- JSON escapes them.
+const escaped = /[\0-\x1f"\\/\x7f]/g
+
+const escape = (character: string): string =>
+  escapes[character] ?? `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`
+
+const quote = (text: string): string => `"${text.replace(escaped, escape)}"`
 
 const refuse = (value: LuaValue, reason: string): never =>
   libraryError(`Cannot serialise ${typeName(value)}: ${reason}`)

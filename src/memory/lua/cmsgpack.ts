@@ -222,7 +222,8 @@ const unpack = (args: ReadonlyArray<LuaValue>, limit: number, offset: number): L
   const everything = limit === 0 && offset === 0
   const unpacker = new Unpacker(text, offset)
   const values: Array<LuaValue> = []
-  while (!unpacker.ended && (everything || values.length < limit)) values.push(unpacker.value())
+  const most = everything ? Infinity : limit
+  while (!unpacker.ended && values.length < most) values.push(unpacker.value())
   return everything ? results(values) : [unpacker.ended ? -1 : unpacker.at, ...values]
 }
 

@@ -40,7 +40,7 @@ class FunctionScope {
   readonly temporaries: Array<string> = []
   readonly upvalues = new Set<Local>()
   locals = 0
-  constructor(readonly parent: FunctionScope | undefined, readonly line: number, readonly varargs: boolean) {}
+  constructor(readonly parent: FunctionScope | undefined, readonly line: number) {}
 }
 
 const maxLocals = 200
@@ -73,6 +73,51 @@ const isCall = (expression: Expression): expression is Call =>
   expression.type === "CallExpression" || expression.type === "TableCallExpression" ||
   expression.type === "StringCallExpression"
 
+/** The value of arithmetic that Lua computes when it compiles. */
+const constantNumber = (expression: Expression): number | undefined => {
+  if (expression.type === "NumericLiteral") return expression.value
+  if (expression.type === "UnaryExpression" && expression.operator === "-") {
+    const value = constantNumber(expression.argument)
+    return value === undefined ? undefined : -value
+  }
+  if (expression.type !== "BinaryExpression") return undefined
+  const left = constantNumber(expression.left)
+  const right = constantNumber(expression.right)
+  if (left === undefined || right === undefined) return undefined
+  const fold: Record<string, () => number> = {
+    "+": () => left + right,
+    "-": () => left - right,
+    "*": () => left * right,
+    "/": () => right === 0 ? NaN : left / right,
+    "%": () => right === 0 ? NaN : left - Math.floor(left / right) * right,
+    "^": () => left ** right
+  }
+  const value = fold[expression.operator]?.()
+  return value === value ? value : undefined
+}
+
+/** Whether an expression is true, as far as Lua knows when it compiles. */
+const constantTruth = (expression: Expression): boolean | undefined => {
+  switch (expression.type) {
+    case "NilLiteral":
+      return false
+    case "BooleanLiteral":
+      return expression.value
+    case "StringLiteral":
+      return true
+    case "UnaryExpression": {
+      if (expression.operator !== "not") break
+      const truth = constantTruth(expression.argument)
+      return truth === undefined ? undefined : !truth
+    }
+    case "LogicalExpression": {
+      const skipped = constantTruth(expression.left) === (expression.operator === "and")
+      return skipped ? constantTruth(expression.right) : undefined
+    }
+  }
+  return constantNumber(expression) === undefined ? undefined : true
+}
+
 /** Sizes of constructors are kept in one byte, so larger ones are rounded up. */
 const roundSize = (size: number): number => {
   let mantissa = size
@@ -96,7 +141,7 @@ class Compiler {
     private readonly globals: Globals,
     private readonly suspendable: boolean
   ) {
-    this.scope = new FunctionScope(undefined, 0, true)
+    this.scope = new FunctionScope(undefined, 0)
   }
 
   chunk(body: Array<Statement>): { readonly code: string; readonly sites: ReadonlyArray<Site | undefined> } {
@@ -208,10 +253,8 @@ class Compiler {
       case "LogicalExpression": {
         // Lua's compiler leaves out a left side that cannot matter.
         const { left, operator, right } = expression
-        const skipped = operator === "or"
-          ? left.type === "NilLiteral" || (left.type === "BooleanLiteral" && !left.value)
-          : left.type === "NumericLiteral" || left.type === "StringLiteral" ||
-            (left.type === "BooleanLiteral" && left.value)
+        const truth = constantTruth(left)
+        const skipped = operator === "or" ? truth === false : truth === true
         return skipped ? this.nameOf(right) : undefined
       }
       default:
@@ -262,14 +305,8 @@ class Compiler {
   }
 
   private args(call: Call): string {
-    switch (call.type) {
-      case "CallExpression":
-        return this.list(call.arguments, endOf(call.base), 1)
-      case "TableCallExpression":
-        return this.expression(call.arguments)
-      case "StringCallExpression":
-        return this.expression(call.argument)
-    }
+    if (call.type === "CallExpression") return this.list(call.arguments, endOf(call.base), 1)
+    return this.expression(call.type === "TableCallExpression" ? call.arguments : call.argument)
   }
 
   /** A call, its result as the function returned it. */
@@ -367,7 +404,7 @@ class Compiler {
       }
       case "UnaryExpression":
         return this.unary(expression.operator, expression.argument)
-      case "BinaryExpression":
+      default:
         return this.binary(expression.operator, expression.left, expression.right)
     }
   }
@@ -495,7 +532,7 @@ class Compiler {
   private functionValue(declaration: FunctionDeclaration, self = false): string {
     const varargs = declaration.parameters.some((parameter) => parameter.type === "VarargLiteral")
     const outer = this.scope
-    this.scope = new FunctionScope(outer, startLine(declaration), varargs)
+    this.scope = new FunctionScope(outer, startLine(declaration))
     const parameters = self ? [this.declare("self", startLine(declaration))] : []
     for (const parameter of declaration.parameters) {
       parameters.push(
@@ -586,8 +623,8 @@ class Compiler {
         const method = target.type === "MemberExpression" && target.indexer === ":"
         return this.assign(target, this.functionValue(statement, method), startLine(statement))
       }
-      case "LabelStatement":
-      case "GotoStatement":
+      default:
+        // Labels and goto, which the parser refuses itself in this version of Lua.
         return this.fail(startLine(statement), "'=' expected near 'goto'")
     }
   }
@@ -736,6 +773,7 @@ export const compileChunk = (source: string, name: string, origin: string, globa
   const compiler = new Compiler(source, name, globals, source.includes("coroutine"))
   const { code, sites } = compiler.chunk(tree.body)
   const url = nextSourceUrl()
+  // oxlint-disable-next-line no-implied-eval -- This is a compiler, and the source that of the caller's own tests.
   const build = new Function("support", "natives", "globals", "session", `${code}\n//# sourceURL=${url}`) as (
     ...parts: ReadonlyArray<unknown>
   ) => LuaFunction

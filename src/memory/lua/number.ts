@@ -5,6 +5,7 @@ export const exponential = (magnitude: number, digits: number): string => {
   const rounded = magnitude.toExponential(digits)
   if (digits >= 90 || !/5e/.test(magnitude.toExponential(digits + 1))) return rounded
   // A tie has a 5 in the next place and nothing after it.
+  // oxlint-disable-next-line number-arg-out-of-range -- 100 is the most since ES2018.
   const exact = magnitude.toExponential(100)
   const split = exact.indexOf("e")
   if (!/^50*$/.test(exact.slice(digits + 2, split))) return rounded
@@ -15,7 +16,7 @@ export const exponential = (magnitude: number, digits: number): string => {
 /** All digits of a finite number, as `printf("%.*f")` prints them. */
 export const fixed = (magnitude: number, digits: number): string => {
   if (Number.isInteger(magnitude)) {
-    const whole = magnitude < 1e21 ? String(magnitude) : BigInt(magnitude).toString()
+    const whole = magnitude <= Number.MAX_SAFE_INTEGER ? String(magnitude) : BigInt(magnitude).toString()
     return digits === 0 ? whole : `${whole}.${"0".repeat(digits)}`
   }
   // Scaled to an integer in exact arithmetic: the number is m / 2^k.

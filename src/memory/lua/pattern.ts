@@ -81,14 +81,14 @@ export class Matcher {
   }
 
   /** A capture, the first being 0; the whole match when there are none. */
-  capture(i: number, start: number, end: number): LuaValue {
+  capture(i: number, start: number, end: number): string | number {
     if (i >= this.starts.length) {
       return i === 0 ? this.text.slice(start, end) : libraryError("invalid capture index")
     }
     const length = this.lengths[i]!
     if (length === positional) return this.starts[i]! + 1
     if (length === unfinished) return libraryError("unfinished capture")
-    return this.text.slice(this.starts[i]!, this.starts[i]! + length)
+    return this.text.slice(this.starts[i], this.starts[i]! + length)
   }
 
   captures(start: number, end: number, whole: boolean): Array<LuaValue> {
@@ -275,7 +275,7 @@ export class Matcher {
     }
     const length = this.lengths[i]!
     if (length === positional) return -1
-    const captured = this.text.slice(this.starts[i]!, this.starts[i]! + length)
+    const captured = this.text.slice(this.starts[i], this.starts[i]! + length)
     return this.text.startsWith(captured, at) ? at + length : -1
   }
 }

@@ -74,21 +74,26 @@ const toFrames = (callSites: ReadonlyArray<NodeJS.CallSite>): Array<Frame> => {
   return frames
 }
 
-const structured = (_: Error, callSites: Array<NodeJS.CallSite>): Array<NodeJS.CallSite> => callSites
-
-const capture = (limit: number): Array<Frame> => {
+/** Lets V8 give stacks as structures while something runs. */
+const structured = <A>(limit: number, run: () => A): A => {
+  // oxlint-disable-next-line unbound-method -- It is put back as it was.
   const { prepareStackTrace, stackTraceLimit } = Error
-  Error.prepareStackTrace = structured
+  Error.prepareStackTrace = (_, callSites) => callSites
   Error.stackTraceLimit = limit
   try {
-    const holder: { stack?: unknown } = {}
-    Error.captureStackTrace(holder, currentFrames)
-    return toFrames(holder.stack as Array<NodeJS.CallSite>)
+    return run()
   } finally {
-    Error.prepareStackTrace = prepareStackTrace as NonNullable<typeof prepareStackTrace>
+    Error.prepareStackTrace = prepareStackTrace
     Error.stackTraceLimit = stackTraceLimit
   }
 }
+
+const capture = (limit: number): Array<Frame> =>
+  structured(limit, () => {
+    const holder: { stack?: unknown } = {}
+    Error.captureStackTrace(holder, currentFrames)
+    return toFrames(holder.stack as Array<NodeJS.CallSite>)
+  })
 
 /** The running Lua functions, innermost first; of a deep stack, the inner ones. */
 export const currentFrames = (): Array<Frame> => {
@@ -98,16 +103,11 @@ export const currentFrames = (): Array<Frame> => {
 }
 
 /** The innermost frames of a JavaScript error, as far as V8 kept them. */
-export const framesOf = (error: Error): Array<Frame> => {
-  const { prepareStackTrace } = Error
-  Error.prepareStackTrace = structured
-  try {
+export const framesOf = (error: Error): Array<Frame> =>
+  structured(Error.stackTraceLimit, () => {
     const callSites: unknown = error.stack
     return Array.isArray(callSites) ? toFrames(callSites) : []
-  } finally {
-    Error.prepareStackTrace = prepareStackTrace as NonNullable<typeof prepareStackTrace>
-  }
-}
+  })
 
 /**
  * `user_script:7: ` for a frame, or nothing where Lua knows no line: in library functions, and in a function that made

@@ -53,6 +53,8 @@ export interface Session {
   host: Host
   json: JsonSettings
   random: RandomState
+  /** Chunks made by `loadstring`, kept so that their positions stay known while the script runs. */
+  loaded: Array<unknown>
   /** The script may nest calls so deeply that the host lacks stack. */
   nests: boolean
 }
@@ -67,5 +69,6 @@ export const session: Session = {
   },
   json: defaultJsonSettings(),
   random: initialRandomState(),
+  loaded: [],
   nests: false
 }

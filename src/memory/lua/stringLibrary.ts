@@ -148,7 +148,7 @@ export const stringLibrary: Record<string, LuaFunction> = {
     const text = checkString(args, 1)
     return text.repeat(Math.max(checkInt(args, 2), 0))
   },
-  reverse: (...args) => [...checkString(args, 1)].reverse().join(""),
+  reverse: (...args) => checkString(args, 1).split("").reverse().join(""),
   sub: (...args) => {
     const text = checkString(args, 1)
     const start = Math.max(position(checkInteger(args, 2), text.length), 1)

@@ -97,7 +97,7 @@ class Format {
 
 const isInteger = (option: string): boolean => "bBhHlLTiI".includes(option)
 
-const ordered = (bytes: string, little: boolean): string => little ? bytes : [...bytes].reverse().join("")
+const ordered = (bytes: string, little: boolean): string => little ? bytes : bytes.split("").reverse().join("")
 
 const integerBytes = (value: number, size: number, little: boolean): string => {
   let bits = toUnsigned(value)

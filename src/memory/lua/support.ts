@@ -32,7 +32,7 @@ export const undefinedGlobal = (name: string): never =>
   operationError(`Script attempted to access nonexistent global variable '${name}'`)
 
 /** The value is evaluated before the assignment is refused. */
-export const assignGlobal = (_: LuaValue): never => operationError("Attempt to modify a readonly table")
+export const assignGlobal = (_value: LuaValue): never => operationError("Attempt to modify a readonly table")
 
 /** The `arg` table of Lua 5.0. */
 export const argTable = (values: Array<LuaValue>): LuaTable => {

@@ -330,6 +330,52 @@ const handingBack = (test: Test): void => {
       yield* connection.ping
     }))
 
+  test("interrupting a wait changes no byte of an element", (client, { name }) =>
+    Effect.gen(function*() {
+      const connection = yield* client.reserve()
+      const [key, to] = [name(), name()]
+      const element = Uint8Array.from({ length: 256 }, (_, i) => i)
+      const pushes = client.rpush(key, element)
+      const list = client.sendBytes("LRANGE", client.key(key), 0, -1)
+      const waits: ReadonlyArray<
+        readonly [
+          wait: Effect.Effect<unknown, RedisError>,
+          push: Effect.Effect<unknown, RedisError>,
+          left: Effect.Effect<unknown, RedisError>
+        ]
+      > = [
+        [connection.blpop([key], "1 minute"), pushes, list],
+        [connection.brpop([key], "1 minute"), pushes, list],
+        [connection.blmove(key, to, { from: "left", to: "right", timeout: "1 minute" }), pushes, list],
+        [connection.blmpop([key], { from: "right", count: 2, timeout: "1 minute" }), pushes, list],
+        [
+          connection.bzpopMin([key], "1 minute"),
+          client.zadd(key, [[element, 0.5]]),
+          client.sendBytes("ZRANGE", client.key(key), 0, -1)
+        ]
+      ]
+      for (const [wait, push, left] of waits) {
+        let handedBack = 0
+        for (let round = 0; round < 50 && handedBack < 2; round++) {
+          const fiber = yield* Effect.fork(wait)
+          yield* blocked(client, connection)
+          // The server serves who waits before it reads what ends the wait, so the element was always taken.
+          yield* Effect.all([push, Fiber.interrupt(fiber)], { concurrency: "unbounded" })
+          const exit = yield* Fiber.await(fiber)
+          if (exit._tag === "Failure") {
+            handedBack++
+            const elements = yield* left
+            assert.deepStrictEqual(Array.isArray(elements) ? elements.map((bytes) => Array.from(bytes)) : elements, [
+              Array.from(element)
+            ])
+            yield* gives(client.exists(to), 0)
+          }
+          yield* client.del(key, to)
+        }
+        assert.strictEqual(handedBack, 2)
+      }
+    }))
+
   test(
     "interrupting a command returns at once, and the connection lives on",
     (client, { name }) =>

@@ -411,7 +411,7 @@ const compileErrors: ReadonlyArray<Case> = [
   "return function end",
   "--[[ unfinished",
   "f() = 1",
-  `${Array.from({ length: 201 }, (_, i) => `local v${i}`).join(" ")}`,
+  Array.from({ length: 201 }, (_, i) => `local v${i}`).join(" "),
   `local function f() ${Array.from({ length: 201 }, (_, i) => `local v${i}`).join(" ")} end`,
   `${Array.from({ length: 61 }, (_, i) => `local v${i}`).join(" ")} return function() return ${
     Array.from({ length: 61 }, (_, i) => `v${i}`).join(",")

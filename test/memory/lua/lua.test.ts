@@ -66,6 +66,13 @@ const batch = (expressions: ReadonlyArray<string>): string =>
   ${expressions.map((expression) => `out[#out + 1] = show(pcall(function() return ${expression} end))`).join("\n")}
   return out`
 
+/**
+ * JavaScript does not show the sign of NaN, and Lua's compiler takes a constant 0 for a constant -0 that it has seen
+ * before in the same function.
+ */
+const unsigned = (reply: EngineReply | undefined): EngineReply | undefined =>
+  typeof reply === "string" ? reply.replace(/-(nan|0(?![\d.]))/g, "$1") : reply
+
 const agree = (name: string, expression: fc.Arbitrary<string>, runs = 40): void =>
   it(name, async () => {
     await fc.assert(
@@ -74,7 +81,7 @@ const agree = (name: string, expression: fc.Arbitrary<string>, runs = 40): void 
         const expected = await real(script, [], [])
         const actual = ours(script, [], [])
         if (!Array.isArray(expected) || !Array.isArray(actual)) return assert.deepStrictEqual(actual, expected, script)
-        expressions.forEach((source, i) => assert.strictEqual(actual[i], expected[i], source))
+        expressions.forEach((source, i) => assert.strictEqual(unsigned(actual[i]), unsigned(expected[i]), source))
       }),
       { numRuns: runs * Number(process.env.LUA_RUNS ?? 1) }
     )
@@ -82,10 +89,10 @@ const agree = (name: string, expression: fc.Arbitrary<string>, runs = 40): void 
 
 /** A string of bytes as a Lua literal. */
 const literal = (text: string): string =>
-  `"${[...text].map((character) => `\\${String(character.charCodeAt(0)).padStart(3, "0")}`).join("")}"`
+  `"${text.split("").map((character) => `\\${String(character.charCodeAt(0)).padStart(3, "0")}`).join("")}"`
 
 const over = (alphabet: string, maxLength: number): fc.Arbitrary<string> =>
-  fc.array(fc.constantFrom(...alphabet), { maxLength }).map((characters) => characters.join(""))
+  fc.array(fc.constantFrom(...alphabet.split("")), { maxLength }).map((characters) => characters.join(""))
 
 const numberLiteral = (value: number): string => {
   if (value !== value) return "(0/0)"
@@ -122,7 +129,7 @@ describe("random expressions", () => {
         over("-+ #0", 3),
         fc.constantFrom("", "1", "5", "12", "30"),
         fc.constantFrom("", ".", ".0", ".1", ".3", ".10", ".17", ".40"),
-        fc.constantFrom(..."diouxXeEfgG")
+        fc.constantFrom(..."diouxXeEfgG".split(""))
       ),
       number
     ).map(([spec, value]) => `string.format("%${spec.join("")}", ${numberLiteral(value)})`)
@@ -145,7 +152,9 @@ describe("random expressions", () => {
     over("ab.%[]^$*+-?()1dwf", 7),
     fc.array(
       fc.constantFrom(
-        ..."ab.",
+        "a",
+        "b",
+        ".",
         "%a",
         "%d",
         "%s",
@@ -359,7 +368,7 @@ describe("LuaRuntime", () => {
     for (const script of ["redis.setresp(3)", "return string.dump(function() end)"]) {
       const reply = ours(script, [], [])
       assert.instanceOf(reply, ErrorReply)
-      assert.match((reply as ErrorReply).text, /not supported by the in-memory server/)
+      assert.match(reply.text, /not supported by the in-memory server/)
     }
   })
 

@@ -74,7 +74,7 @@ export const connect = async (url: string, database = 13): Promise<Server> => {
     for (const reply of replies.push(bytes)) waiting.shift()?.resolve(reply)
   })
   const fail = (error: Error): void => {
-    for (const { reject } of waiting.splice(0)) reject(error)
+    for (const pending of waiting.splice(0)) pending.reject(error)
   }
   socket.on("error", fail)
   socket.on("close", () => fail(new Error("The server closed the connection")))

@@ -1,0 +1,70 @@
+/**
+ * The libraries that we are compared with. They are installed beside the benchmarks and are not known to the compiler:
+ * this is the part of their interfaces that is used here.
+ */
+import { spawnSync } from "node:child_process"
+import * as Fs from "node:fs"
+import { createRequire } from "node:module"
+import { fileURLToPath } from "node:url"
+
+const folder = new URL("../../bench/", import.meta.url)
+const require = createRequire(new URL("package.json", folder))
+
+interface Manifest {
+  readonly devDependencies?: Record<string, string>
+  /** What npm installed, in the file that it leaves behind. */
+  readonly packages?: Record<string, { readonly version?: string }>
+}
+
+const read = (file: string): Manifest => {
+  const url = new URL(file, folder)
+  return Fs.existsSync(url) ? JSON.parse(Fs.readFileSync(url, "utf8")) : {}
+}
+
+/** Installs them the first time, and again when a version has changed. */
+export const install = (): void => {
+  const { packages } = read("node_modules/.package-lock.json")
+  const isInstalled = ([name, version]: readonly [string, string]) =>
+    packages?.[`node_modules/${name}`]?.version === version
+  if (Object.entries(read("package.json").devDependencies ?? {}).every(isInstalled)) return
+  const { status } = spawnSync("npm", ["ci", "--no-audit", "--no-fund"], {
+    cwd: fileURLToPath(folder),
+    // Standard output belongs to the figures.
+    stdio: ["ignore", process.stderr, process.stderr],
+    shell: process.platform === "win32"
+  })
+  if (status !== 0) throw new Error("The libraries to compare with could not be installed: see what npm says above.")
+}
+
+export interface RedisSemaphore {
+  readonly Mutex: new(client: object, key: string) => {
+    readonly acquire: () => Promise<void>
+    readonly release: () => Promise<void>
+  }
+}
+
+export const redisSemaphore = (): RedisSemaphore => require("redis-semaphore")
+
+export interface Redlock {
+  readonly default: new(clients: ReadonlyArray<object>) => {
+    readonly acquire: (
+      resources: ReadonlyArray<string>,
+      millis: number
+    ) => Promise<{ readonly release: () => Promise<unknown> }>
+  }
+}
+
+export const redlock = (): Redlock => require("redlock")
+
+export interface IoRedisMock {
+  readonly default: new() => {
+    readonly get: (key: string) => Promise<string | null>
+    readonly set: (key: string, value: string) => Promise<unknown>
+    readonly zadd: (key: string, score: number, member: string) => Promise<unknown>
+    readonly eval: (lua: string, numberOfKeys: number, ...args: ReadonlyArray<string>) => Promise<unknown>
+    readonly evalsha: (sha: string, numberOfKeys: number, ...args: ReadonlyArray<string>) => Promise<unknown>
+    readonly disconnect: () => void
+  }
+}
+
+export const ioredisMock = (): IoRedisMock => require("ioredis-mock")

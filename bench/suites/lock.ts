@@ -1,0 +1,184 @@
+/**
+ * Locks beside redis-semaphore's mutex, which has neither a queue nor a fencing token.
+ */
+import { Context, Effect, Layer, Redacted } from "effect"
+import { withLock } from "effect-redis-kit"
+import * as IoRedis from "effect-redis-kit/IoRedis"
+import * as Lock from "effect-redis-kit/Lock"
+import { type ChildProcess, fork } from "node:child_process"
+import { fileURLToPath } from "node:url"
+import { type Case, type Contender, fibers, promises } from "../harness.js"
+import type { Contention, Turn, Who } from "../lock-worker.js"
+import * as Peers from "../peers.js"
+import { connect, PREFIX, Server } from "../server.js"
+
+const NAMES = 1000
+const names = Array.from({ length: NAMES }, (_, i) => `${PREFIX}lock:${i}`)
+const nameOf = (n: number): string => names[n % NAMES]!
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Nobody else wants the lock
+// ---------------------------------------------------------------------------------------------------------------------
+
+const uncontended = (name: string, loops: number, target: number, options: Lock.Options): Case => ({
+  measures: [{ name: `${name}.${loops}`, unit: "op/s", better: "higher", target: { ratio: target } }],
+  contenders: Effect.gen(function*() {
+    const { url } = yield* Server
+    const context = yield* Layer.build(Layer.provide(Lock.layer, IoRedis.layer({ url: Redacted.make(url) })))
+    const lock = Context.get(context, Lock.Lock)
+    const redis = yield* connect()
+    const { Mutex } = Peers.redisSemaphore()
+    const redlock = new (Peers.redlock().default)([redis])
+    return [
+      {
+        name: "ours",
+        slice: (seconds) =>
+          Effect.provide(fibers(loops, (n) => withLock(Effect.void, nameOf(n), options))(seconds), context)
+      },
+      {
+        name: "redis-semaphore",
+        slice: promises(loops, async (n) => {
+          const mutex = new Mutex(redis, nameOf(n))
+          await mutex.acquire()
+          await mutex.release()
+        })
+      },
+      {
+        name: "ours, acquire in a scope",
+        slice: fibers(loops, (n) => Effect.scoped(lock.acquire(nameOf(n), options)))
+      },
+      {
+        name: "redlock",
+        slice: promises(loops, async (n) => {
+          const held = await redlock.acquire([nameOf(n)], 10_000)
+          await held.release()
+        })
+      }
+    ]
+  })
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Many want the lock at once
+// ---------------------------------------------------------------------------------------------------------------------
+
+const WAITERS = 50
+const HOLD = 5
+
+/** Shorter than `HOLD`, so that a queue forms; long enough for a command to arrive before the next one is sent. */
+const STAGGER = 3
+
+const worker = Effect.flatMap(Server, ({ url }) =>
+  Effect.acquireRelease(
+    Effect.sync(() =>
+      fork(fileURLToPath(new URL("../lock-worker.js", import.meta.url)), [url], { serialization: "advanced" })
+    ),
+    (child) => Effect.sync(() => child.kill())
+  ))
+
+const ask = (child: ChildProcess, contention: Contention): Effect.Effect<ReadonlyArray<Turn>> =>
+  Effect.async((resume) => {
+    const onExit = (code: number | null) => resume(Effect.dieMessage(`a worker ended with ${code}`))
+    child.once("exit", onExit)
+    child.once("message", (turns: ReadonlyArray<Turn>) => {
+      child.off("exit", onExit)
+      resume(Effect.succeed(turns))
+    })
+    child.send(contention)
+  })
+
+let rounds = 0
+
+/** Lets them all ask for one lock, `stagger` milliseconds one after the other, and returns their turns in order. */
+const contend = (workers: ReadonlyArray<ChildProcess>, who: Who, stagger: number) =>
+  Effect.gen(function*() {
+    const name = `${PREFIX}contended:${rounds++}`
+    const start = Date.now() + 50
+    const answers = yield* Effect.forEach(workers, (child, i) =>
+      ask(child, {
+        who,
+        name,
+        hold: HOLD,
+        starts: Array.from({ length: WAITERS / workers.length }, (_, n) => start + (n * workers.length + i) * stagger)
+      }), { concurrency: "unbounded" })
+    const turns = answers.flat().toSorted((a, b) => a.entered - b.entered)
+    for (let i = 1; i < turns.length; i++) {
+      // Clocks of two processes may differ by some microseconds.
+      if (turns[i]!.entered < turns[i - 1]!.left - 0.5) return yield* Effect.dieMessage(`${who}: two held the lock`)
+    }
+    return turns
+  })
+
+const duration = (turns: ReadonlyArray<Turn>): number =>
+  Math.max(...turns.map((turn) => turn.done)) - Math.min(...turns.map((turn) => turn.asked))
+
+/** How many places anybody was served before or after his place in the order of asking, at most. */
+const displacement = (turns: ReadonlyArray<Turn>): number => {
+  const order = turns.toSorted((a, b) => a.asked - b.asked)
+  return Math.max(...turns.map((turn, i) => Math.abs(i - order.indexOf(turn))))
+}
+
+/**
+ * The commands that clients send while something runs. `INFO commandstats` counts what scripts do inside as well, and
+ * `MONITOR` tells the two apart. It slows the server down, so nothing is timed meanwhile.
+ */
+const countCommands = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.scoped(Effect.gen(function*() {
+    const redis = yield* connect()
+    const monitor = yield* Effect.acquireRelease(
+      Effect.promise(() => redis.monitor()),
+      (monitor) => Effect.sync(() => monitor.disconnect())
+    )
+    let count = 0
+    const end = `${PREFIX}end:${rounds++}`
+    const ended = new Promise<void>((resolve) => {
+      monitor.on("monitor", (_time: string, args: ReadonlyArray<string>, source: string) => {
+        if (args[1] === end) resolve()
+        else if (source !== "lua") count++
+      })
+    })
+    const result = yield* effect
+    yield* Effect.promise(() => redis.echo(end))
+    yield* Effect.promise(() => ended)
+    return [count, result] as const
+  }))
+
+const contended = (processes: number, target: number): Case => {
+  const name = `lock.contended.${processes}p`
+  return {
+    measures: [
+      { name, unit: "ms", better: "lower", target: { absolute: target } },
+      { name: `${name}.commands`, unit: "commands", better: "lower", target: { absolute: 3.2 } },
+      { name: `${name}.displacement`, unit: "places", better: "lower", target: { absolute: 0 } }
+    ],
+    contenders: Effect.gen(function*() {
+      const context = yield* Effect.context<Server>()
+      const workers = yield* Effect.replicateEffect(worker, processes)
+      const contender = (label: string, who: Who): Contender => ({
+        name: label,
+        slice: () =>
+          Effect.gen(function*() {
+            const turns = yield* contend(workers, who, 0)
+            const [commands] = yield* countCommands(contend(workers, who, 0))
+            // Who of several processes asked first is only known when they do not all ask at the same moment.
+            const staggered = yield* contend(workers, who, STAGGER)
+            return [duration(turns), commands / WAITERS, displacement(staggered)]
+          }).pipe(Effect.provide(context))
+      })
+      return [
+        contender("ours", "fair"),
+        contender("redis-semaphore", "redis-semaphore"),
+        contender("ours, fair: false", "unfair")
+      ]
+    })
+  }
+}
+
+export const cases: ReadonlyArray<Case> = [
+  uncontended("lock.uncontended", 1, 0.8, {}),
+  uncontended("lock.uncontended", 100, 0.88, {}),
+  uncontended("lock.unfair", 1, 0.95, { fair: false }),
+  uncontended("lock.unfair", 100, 0.9, { fair: false }),
+  contended(1, 300),
+  contended(5, 350)
+]

@@ -1,0 +1,80 @@
+/**
+ * All services at once: on a server, and in memory.
+ *
+ * @since 0.1.0
+ */
+import type { ConfigError } from "effect/ConfigError"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Lock from "./Lock/Lock.js"
+import type { RedisClient } from "./RedisClient.js"
+import type * as RedisConfig from "./RedisConfig.js"
+import type { RedisError } from "./RedisError.js"
+import * as RedisTestServer from "./RedisTestServer.js"
+
+/** Every service that is written against `RedisClient`. */
+const services: Layer.Layer<Lock.Lock, never, RedisClient> = Lock.layer
+
+/** Whoever only uses `RedisTest` never loads ioredis. */
+const driver = Effect.promise(() => import("./IoRedis.js"))
+
+/**
+ * Every service on a Redis server, configured by the environment (`REDIS_URL`, `REDIS_HOST`, …; see `RedisConfig.config`)
+ * and sharing one connection for commands.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { RedisLive, withLock } from "effect-redis-kit"
+ *
+ * const report = Effect.log("one at a time, anywhere").pipe(withLock("report"))
+ *
+ * Effect.runPromise(report.pipe(Effect.provide(RedisLive)))
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const RedisLive: Layer.Layer<RedisClient | Lock.Lock, RedisError | ConfigError> = Layer.provideMerge(
+  services,
+  Layer.unwrapEffect(Effect.map(driver, ({ layerConfig }) => layerConfig()))
+)
+
+/**
+ * Every service on a Redis server, with options given here. Keep the result in a constant: each call makes a connection
+ * of its own.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const live = (options: RedisConfig.Options): Layer.Layer<RedisClient | Lock.Lock, RedisError> =>
+  Layer.provideMerge(services, Layer.unwrapEffect(Effect.map(driver, ({ layer }) => layer(options))))
+
+/**
+ * Every service on a server in memory that lives on Effect's clock, with the server beside it: for unit tests.
+ *
+ * It is a constant, as is every `layerTest`: layers that are built together share one server. Two separate
+ * `Effect.provide` get two.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Option, TestClock, TestContext } from "effect"
+ * import { RedisClient, RedisTest } from "effect-redis-kit"
+ *
+ * const test = Effect.gen(function*() {
+ *   const redis = yield* RedisClient.RedisClient
+ *   yield* redis.set("session", "ada", { ttl: "7 days" })
+ *   yield* TestClock.adjust("7 days")
+ *   return Option.isNone(yield* redis.get("session"))
+ * })
+ *
+ * Effect.runPromise(test.pipe(Effect.provide(RedisTest), Effect.provide(TestContext.TestContext)))
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const RedisTest: Layer.Layer<RedisClient | Lock.Lock | RedisTestServer.RedisTestServer> = Layer.provideMerge(
+  services,
+  RedisTestServer.layer
+)

@@ -1,0 +1,57 @@
+/**
+ * Redis services for Effect.
+ *
+ * The live driver is `effect-redis-kit/IoRedis`. It is not here, so that importing this module does not load ioredis.
+ *
+ * @since 0.1.0
+ */
+
+/**
+ * @since 0.1.0
+ */
+export * as Layers from "./Layers.js"
+
+/**
+ * @since 0.1.0
+ */
+export { RedisLive, RedisTest } from "./Layers.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as Lock from "./Lock/index.js"
+
+/**
+ * @since 0.1.0
+ */
+export { withLock } from "./Lock/Lock.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as RedisClient from "./RedisClient.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as RedisCommands from "./RedisCommands.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as RedisConfig from "./RedisConfig.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as RedisError from "./RedisError.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as RedisScript from "./RedisScript.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as RedisTestServer from "./RedisTestServer.js"
