@@ -28,28 +28,31 @@ export const CHANNEL = "lock:process:"
 /** How long whoever's turn it is may take to claim the lock, in milliseconds; never longer than its lease. */
 export const CLAIM = 2000
 
-const holding = `
-local lock, queue, fence = KEYS[1], KEYS[2], KEYS[3]
+/** A day in milliseconds, for how long the last token is remembered. */
+const DAY = "'86400000'"
 
-local function read_lock(value)
-  return string.match(value, '^(%S+) (%d+)$')
-end
-
--- Gives the lock to an owner. The token is the time in microseconds, or one more than the last token.
-local function grant(owner, life, last, turn)
+/** The next token after `last`: the time in microseconds, or one more when the clock was set back. */
+const nextToken = `
   local time = redis.call('TIME')
   local token = time[1] * 1000000 + time[2]
   local seen = last and tonumber(string.match(last, '^%d+')) or 0
   if token <= seen then token = seen + 1 end
-  local text = string.format('%.0f', token)
-  redis.call('SET', fence, turn and (text .. ' ' .. owner) or text, 'PX', 86400000)
+  local text = string.format('%.0f', token)`
+
+/** What has to do with waiters. A script that finds none ends before it. */
+const handing = `
+local function read_lock(value)
+  return string.match(value, '^(%S+) (%d+)$')
+end
+
+-- Gives the lock to an owner; when it is its turn and it does not know yet, the turn is kept beside the token.
+local function grant(owner, life, last, turn)
+  ${nextToken}
+  redis.call('SET', fence, turn and (text .. ' ' .. owner) or text, 'PX', ${DAY})
   redis.call('SET', lock, owner .. ' ' .. text, 'PX', life)
   return token
 end
-`
 
-/** Only what has to do with waiters needs this, so a script that finds none comes without it. */
-const handing = `
 local function process_of(owner)
   return string.match(owner, '^[^:]+')
 end
@@ -134,30 +137,37 @@ const attempt = (reply: Reply): Either.Either<Attempt, string> =>
 export const acquire = RedisScript.make({
   name: "lock.acquire",
   idempotent: true,
-  lua: `${holding}
-local me, lease, claim, wait, fair, channel = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5] == '1', ARGV[6]
-local values = redis.call('MGET', lock, fence)
-local held, last = values[1], values[2]
+  lua: `
+local lock, queue, fence = KEYS[1], KEYS[2], KEYS[3]
+local me, lease = ARGV[1], ARGV[2]
+-- Nobody holds it and nobody waits: most of the time this is all.
+if redis.call('EXISTS', lock, queue) == 0 then
+  local last = redis.call('GET', fence)
+  ${nextToken}
+  redis.call('SET', fence, text, 'PX', ${DAY})
+  redis.call('SET', lock, me .. ' ' .. text, 'PX', lease)
+  return token
+end
+local claim, wait, fair, channel = ARGV[3], ARGV[4] == '1', ARGV[5] == '1', ARGV[6]
+${handing}
+local held, last = redis.call('GET', lock), redis.call('GET', fence)
 if held then
   local owner, token = read_lock(held)
   if owner == me then
     redis.call('PEXPIRE', lock, lease)
-    if last and string.find(last, ' ', 1, true) then redis.call('SET', fence, token, 'PX', 86400000) end
+    if last and string.find(last, ' ', 1, true) then redis.call('SET', fence, token, 'PX', ${DAY}) end
     return tonumber(token)
   end
-elseif redis.call('EXISTS', queue) == 0 then
-  return grant(me, lease, last)
 elseif not fair then
   redis.call('ZREM', queue, me)
   return grant(me, lease, last)
 end
-${handing}
 if wait then
   if not redis.call('ZSCORE', queue, me) then
     local newest = redis.call('ZRANGE', queue, -1, -1, 'WITHSCORES')[2]
     redis.call('ZADD', queue, (newest or 0) + 1, me)
   end
-  redis.call('PEXPIRE', queue, 60000)
+  redis.call('PEXPIRE', queue, '60000')
 end
 if not held then
   local token = hand_over(channel, claim, me, lease)
@@ -175,7 +185,7 @@ return { redis.call('PTTL', lock), owner }`,
     wait: boolean,
     fair: boolean,
     channel: string
-  ) => ({ keys, args: [owner, lease, claim, wait ? 1 : 0, fair ? 1 : 0, channel] }),
+  ) => ({ keys, args: [owner, String(lease), String(claim), wait ? "1" : "0", fair ? "1" : "0", channel] }),
   result: attempt
 })
 
@@ -187,10 +197,11 @@ return { redis.call('PTTL', lock), owner }`,
  */
 export const release = RedisScript.make({
   name: "lock.release",
-  lua: `${holding}
+  lua: `
+local lock, queue, fence = KEYS[1], KEYS[2], KEYS[3]
 local me, claim, fair, channel = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4]
 local held = redis.call('GET', lock)
-local mine = held and read_lock(held) == me
+local mine = held and string.sub(held, 1, #me + 1) == me .. ' '
 if mine and redis.call('EXISTS', queue) == 0 then
   redis.call('DEL', lock)
   return 1
@@ -202,7 +213,7 @@ if mine or not held then free(channel, claim, fair) end
 return mine and 1 or 0`,
   params: (keys: ReadonlyArray<string>, owner: string, claim: number, fair: boolean, channel: string) => ({
     keys,
-    args: [owner, claim, fair ? 1 : 0, channel]
+    args: [owner, String(claim), fair ? "1" : "0", channel]
   }),
   result: RedisScript.boolean
 })
@@ -233,7 +244,9 @@ return 0`,
  */
 export const forceRelease = RedisScript.make({
   name: "lock.forceRelease",
-  lua: `${holding}${handing}
+  lua: `
+local lock, queue, fence = KEYS[1], KEYS[2], KEYS[3]
+${handing}
 local held = redis.call('EXISTS', lock)
 free(ARGV[2], ARGV[1], true)
 return held`,
