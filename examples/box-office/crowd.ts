@@ -1,0 +1,158 @@
+/**
+ * The buyers: all want the best seats, and not all behave.
+ */
+import { Array, Duration, Effect, Option, Random } from "effect"
+import { RedisClient } from "effect-redis-kit"
+import { randomUUID } from "node:crypto"
+import { beside, buy, CardRefused, LIFE, type Sale, saleKeys, venueKeys } from "./sale.js"
+import { capacity } from "./venues.js"
+
+/** What a process counts while it sells. */
+export const emptyTally = () => ({
+  // How buyers ended.
+  bought: 0,
+  soldOut: 0,
+  gaveUp: 0,
+  cardRefused: 0,
+  hungUp: 0,
+  // Why purchases were tried again.
+  seatsGone: 0,
+  notAcquired: 0,
+  lockLost: 0,
+  heldTooLong: 0,
+  redisErrors: 0,
+  // Locks that were not free at once, and the milliseconds that were spent waiting for them.
+  waits: 0,
+  waited: 0
+})
+
+export type Tally = ReturnType<typeof emptyTally>
+
+/** How often a buyer chooses again. */
+const CHOICES = 10
+
+/** How many a process lets in at a time; the others wait outside. */
+const INSIDE = 200
+
+/** For how long they look around first, in milliseconds. */
+const LOOK_AROUND = 800
+
+interface Temper {
+  /** How many of a thousand buyers are like this. */
+  readonly share: number
+  /** How long paying takes, in milliseconds. */
+  readonly pause: readonly [min: number, max: number]
+  readonly careless?: boolean
+  readonly patience?: number
+  readonly penniless?: boolean
+}
+
+const tempers: Array.NonEmptyReadonlyArray<Temper> = [
+  { share: 870, pause: [5, 30] },
+  // Looks for the card, so long that the lock has to be renewed.
+  { share: 15, pause: [2000, 3000] },
+  // Goes away with the row in hand, and comes back when it has long been somebody else's.
+  { share: 15, pause: [150, 400], careless: true },
+  // Closes the page in the middle of it.
+  { share: 50, pause: [5, 30], patience: 100 },
+  { share: 50, pause: [5, 30], penniless: true }
+]
+
+const byWeight = <A>(items: Array.NonEmptyReadonlyArray<A>, weight: (item: A) => number): Effect.Effect<A> =>
+  Effect.map(Random.next, (roll) => {
+    let left = roll * items.reduce((sum, item) => sum + weight(item), 0)
+    return items.find((item) => (left -= weight(item)) < 0) ?? items[0]
+  })
+
+/** What becomes of a purchase that failed; everything else is Redis' fault. */
+const outcomes: Record<string, keyof Tally> = {
+  CardRefused: "cardRefused",
+  HeldTooLong: "heldTooLong",
+  LockLost: "lockLost",
+  LockNotAcquired: "notAcquired",
+  SeatsGone: "seatsGone"
+}
+
+const buyer = (sale: Sale, name: string, tally: Tally, receipts: Array<string>) =>
+  Effect.gen(function*() {
+    const redis = yield* RedisClient.RedisClient
+    const venue = yield* byWeight(sale.venues, capacity)
+    const party = yield* Random.nextIntBetween(1, 5)
+    const temper = yield* byWeight(tempers, ({ share }) => share)
+
+    const pay = Effect.gen(function*() {
+      yield* Effect.sleep(yield* Random.nextIntBetween(temper.pause[0], temper.pause[1]))
+      if (temper.penniless) return yield* new CardRefused()
+    })
+
+    const onWaited = (time: Duration.Duration) => {
+      const millis = Duration.toMillis(time)
+      tally.waited += millis
+      if (millis > 10) tally.waits++
+    }
+
+    const choose = Effect.gen(function*() {
+      const taken = new Set(yield* redis.hkeys(venueKeys(sale, venue).seats))
+      const best = venue.rows.filter((row) => beside(row, party, (seat) => !taken.has(seat)).length > 0).slice(0, 5)
+      if (!Array.isNonEmptyArray(best)) return "soldOut"
+      const row = yield* Random.choice(best)
+      receipts.push(
+        yield* buy({
+          sale,
+          venue,
+          row,
+          buyer: name,
+          party,
+          pay: () => pay,
+          careless: temper.careless ?? false,
+          onWaited
+        })
+      )
+      return "bought"
+    }).pipe(Effect.catchAll((error) => Effect.succeed(outcomes[error._tag] ?? "redisErrors")))
+
+    const shop = Effect.gen(function*() {
+      for (let choice = 0; choice < CHOICES; choice++) {
+        const outcome = yield* choose
+        tally[outcome]++
+        if (outcome === "bought" || outcome === "soldOut" || outcome === "cardRefused") return
+        if (outcome === "redisErrors") yield* Effect.sleep("200 millis")
+      }
+      tally.gaveUp++
+    })
+
+    yield* Effect.sleep(yield* Random.nextIntBetween(0, LOOK_AROUND))
+    const stayed = yield* Effect.timeoutOption(shop, temper.patience ?? Infinity)
+    if (Option.isNone(stayed)) tally.hungUp++
+  })
+
+export interface Crowd {
+  readonly sale: Sale
+  readonly buyers: number
+  /** The same crowd wants the same seats again. */
+  readonly seed: string
+  readonly tally: Tally
+}
+
+/** Lets everybody in, waits until all are gone, and writes down what was seen. */
+export const letIn = ({ buyers, sale, seed, tally }: Crowd) =>
+  Effect.scoped(Effect.gen(function*() {
+    const redis = yield* RedisClient.RedisClient
+    const keys = saleKeys(sale)
+    const seller = randomUUID()
+    const receipts: Array<string> = []
+
+    yield* Effect.acquireRelease(
+      Effect.zipRight(redis.sadd(keys.sellers, seller), redis.expire(keys.sellers, LIFE)),
+      () => Effect.ignoreLogged(redis.srem(keys.sellers, seller))
+    )
+    yield* Effect.forEach(
+      Array.makeBy(buyers, (n) => `${seed}-${n + 1}`),
+      (name) => Effect.withRandom(buyer(sale, name, tally, receipts), Random.make(name)),
+      { concurrency: INSIDE, discard: true }
+    )
+    // From here on, whoever audits the sale knows what these buyers were told.
+    yield* Effect.forEach(Object.entries(tally), ([name, n]) => redis.hincrBy(keys.tally, name, Math.round(n)))
+    if (receipts.length > 0) yield* redis.rpush(keys.receipts, ...receipts)
+    yield* Effect.forEach([keys.tally, keys.receipts], (key) => redis.expire(key, LIFE))
+  }))

@@ -1,0 +1,233 @@
+/**
+ * Selling seats so that no seat is sold twice: a lock around the purchase, and writes that carry its fencing token.
+ */
+import { type Array, Data, Duration, Effect, Option, Schema } from "effect"
+import { Lock, RedisClient, type RedisError, RedisScript, withLock } from "effect-redis-kit"
+import { randomUUID } from "node:crypto"
+import { capacity, type Row, type Venue } from "./venues.js"
+
+export interface Sale {
+  readonly id: string
+  readonly venues: Array.NonEmptyReadonlyArray<Venue>
+}
+
+/** One entry of the ledger. */
+export class Order extends Schema.Class<Order>("Order")({
+  id: Schema.String,
+  buyer: Schema.String,
+  row: Schema.String,
+  seats: Schema.NonEmptyArray(Schema.String),
+  /** Of all its seats, in cents. */
+  price: Schema.NonNegativeInt,
+  fencingToken: Schema.Number
+}) {
+  static readonly json = Schema.parseJson(Order)
+}
+
+/** Somebody else was faster. */
+export class SeatsGone extends Data.TaggedError("SeatsGone")<{ readonly row: string }> {}
+
+/** This buyer held the row longer than its lock lived, and somebody else has opened it since. */
+export class HeldTooLong extends Data.TaggedError("HeldTooLong")<{ readonly row: string }> {}
+
+/** The seats stay free. */
+export class CardRefused extends Data.TaggedError("CardRefused") {}
+
+export class OtherSale extends Data.TaggedError("OtherSale")<{ readonly message: string }> {}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Keys
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** Nothing of a sale stays in Redis for longer than this, however the program ends. */
+export const LIFE = Duration.hours(1)
+
+/** The keys of one venue share a hash tag: they are in one slot of a Cluster, so that one script may write them all. */
+export const venueKeys = (sale: Sale, venue: Venue) => {
+  const key = `box-office:{${sale.id}:${venue.id}}`
+  return {
+    /** Hash: seat → order. */
+    seats: `${key}:seats`,
+    /** List: every order, as JSON. It only grows, so a seat that is sold twice is there twice. */
+    ledger: `${key}:ledger`,
+    /** Hash: orders, tickets, revenue. */
+    totals: `${key}:totals`,
+    /** Hash: row → the largest fencing token that was seen. */
+    fences: `${key}:fences`
+  }
+}
+
+type VenueKeys = ReturnType<typeof venueKeys>
+
+export const saleKeys = ({ id }: Sale) => ({
+  /** What is sold. */
+  plan: `box-office:{${id}}:plan`,
+  /** Set: the processes that sell at this moment. */
+  sellers: `box-office:{${id}}:sellers`,
+  /** Hash: what the processes that are done have counted. */
+  tally: `box-office:{${id}}:tally`,
+  /** List: the orders that buyers were told of. */
+  receipts: `box-office:{${id}}:receipts`
+})
+
+export const lockName = (sale: Sale, venue: Venue, row: Row) => `box-office:${sale.id}:${venue.id}:${row.name}`
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Scripts
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * Which seats of a row are sold. Looking already moves the fence: whoever held this row before and comes late is refused
+ * from here on, and can't write into what was just seen.
+ */
+const look = RedisScript.make({
+  name: "box-office.look",
+  idempotent: true,
+  lua: `${Lock.fenceLua}
+    local seats, fences, row, token = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+    if not fence(fences, row, token) then return false end
+    redis.call("EXPIRE", fences, ARGV[3])
+    return redis.call("HMGET", seats, unpack(ARGV, 4))`,
+  params: ({ fences, seats }: VenueKeys, row: Row, token: number) => ({
+    keys: [seats, fences],
+    args: [row.name, token, Duration.toSeconds(LIFE), ...row.seats]
+  }),
+  result: Schema.NullOr(Schema.Array(Schema.NullOr(Schema.String)))
+})
+
+/**
+ * Writes an order and its seats. It does not look whether the seats are free: to keep others out is what the lock and
+ * the fence are for, and the audit shows whether they do.
+ */
+const sell = RedisScript.make({
+  name: "box-office.sell",
+  idempotent: true,
+  lua: `${Lock.fenceLua}
+    local seats, ledger, totals, fences = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+    local row, token, life, id, price, json = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+    -- The same call once more, because its first reply was lost.
+    if redis.call("HGET", seats, ARGV[7]) == id then return 1 end
+    if not fence(fences, row, token) then return 0 end
+    for i = 7, #ARGV do redis.call("HSET", seats, ARGV[i], id) end
+    redis.call("RPUSH", ledger, json)
+    redis.call("HINCRBY", totals, "orders", 1)
+    redis.call("HINCRBY", totals, "tickets", #ARGV - 6)
+    redis.call("HINCRBY", totals, "revenue", price)
+    for _, key in ipairs(KEYS) do redis.call("EXPIRE", key, life) end
+    return 1`,
+  params: ({ fences, ledger, seats, totals }: VenueKeys, order: Order) => ({
+    keys: [seats, ledger, totals, fences],
+    args: [
+      order.row,
+      order.fencingToken,
+      Duration.toSeconds(LIFE),
+      order.id,
+      order.price,
+      Schema.encodeSync(Order.json)(order),
+      ...order.seats
+    ]
+  }),
+  result: RedisScript.boolean
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The sale
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** The first so many free seats beside each other; none when there are not so many. */
+export const beside = (
+  row: Row,
+  party: number,
+  isFree: (seat: string, i: number) => boolean
+): ReadonlyArray<string> => {
+  let free = 0
+  for (const [i, seat] of row.seats.entries()) {
+    free = isFree(seat, i) ? free + 1 : 0
+    if (free === party) return row.seats.slice(i + 1 - party, i + 1)
+  }
+  return []
+}
+
+export interface Purchase {
+  readonly sale: Sale
+  readonly venue: Venue
+  readonly row: Row
+  readonly buyer: string
+  /** How many seats beside each other. */
+  readonly party: number
+  readonly pay: (price: number) => Effect.Effect<void, CardRefused>
+  /** A careless buyer neither renews the lock nor looks whether it is still there. */
+  readonly careless: boolean
+  readonly onWaited: (time: Duration.Duration) => void
+}
+
+/** Buys seats of one row, and returns the number of the order. */
+export const buy = ({ buyer, careless, onWaited, party, pay, row, sale, venue }: Purchase) =>
+  Effect.scoped(Effect.gen(function*() {
+    const redis = yield* RedisClient.RedisClient
+    const keys = venueKeys(sale, venue)
+    const id = randomUUID()
+
+    const [waited, held] = yield* Effect.timed(
+      Lock.acquire(lockName(sale, venue, row), {
+        lease: careless ? "100 millis" : "5 seconds",
+        renew: !careless,
+        waitTimeout: "1 second"
+      })
+    )
+    onWaited(waited)
+
+    const purchase = Effect.gen(function*() {
+      const taken = yield* redis.eval(look, keys, row, held.fencingToken)
+      if (taken === null) return yield* new HeldTooLong({ row: row.name })
+      const [first, ...others] = beside(row, party, (_, i) => taken[i] === null)
+      if (first === undefined) return yield* new SeatsGone({ row: row.name })
+
+      const price = row.price * party
+      yield* pay(price)
+
+      const order = new Order({
+        id,
+        buyer,
+        row: row.name,
+        seats: [first, ...others],
+        price,
+        fencingToken: held.fencingToken
+      })
+      // Whoever hangs up at this moment has bought or has not: it never ends in between.
+      const sold = yield* Effect.uninterruptible(redis.eval(sell, keys, order))
+      if (!sold) return yield* new HeldTooLong({ row: row.name })
+    })
+
+    /** The last step may have been made all the same: the seats know. */
+    const settle = (failure: Lock.LockLost | RedisError.RedisOutcomeUnknownError) =>
+      Effect.flatMap(redis.hvals(keys.seats), (orders) => orders.includes(id) ? Effect.void : Effect.fail(failure))
+
+    yield* Effect.catchTags(careless ? purchase : held.protect(purchase), {
+      LockLost: settle,
+      RedisOutcomeUnknownError: settle
+    })
+    return id
+  }))
+
+/** The processes that sell together must mean the same seats: the first one says which. */
+export const open = (sale: Sale) =>
+  Effect.gen(function*() {
+    const redis = yield* RedisClient.RedisClient
+    const { plan } = saleKeys(sale)
+    const ours = `${sale.venues.length} venues and ${capacity(...sale.venues)} seats`
+    const theirs = Option.getOrElse(yield* redis.get(plan), () => ours)
+    if (theirs !== ours) {
+      return yield* new OtherSale({ message: `the sale "${sale.id}" is one of ${theirs}, and not of ${ours}` })
+    }
+    yield* redis.set(plan, ours, { ttl: LIFE })
+  }).pipe(withLock(`box-office:${sale.id}`))
+
+/** Removes what `LIFE` would remove later. */
+export const close = (sale: Sale) =>
+  Effect.flatMap(RedisClient.RedisClient, (redis) =>
+    Effect.forEach(
+      [saleKeys(sale), ...sale.venues.map((venue) => venueKeys(sale, venue))],
+      (keys) => redis.unlink(...Object.values(keys)),
+      { concurrency: "unbounded", discard: true }
+    ))

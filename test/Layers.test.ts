@@ -1,0 +1,169 @@
+import { assert, beforeAll, describe, it } from "@effect/vitest"
+import { Cause, ConfigProvider, Effect, Layer, Option, Redacted, TestClock } from "effect"
+import { Layers, Lock, RedisClient, RedisLive, RedisTest, RedisTestServer, withLock } from "effect-redis-kit"
+import { execFile } from "node:child_process"
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises"
+import { join } from "node:path"
+import { fileURLToPath, pathToFileURL } from "node:url"
+import { promisify } from "node:util"
+import { inject } from "vitest"
+import "./kit/globalSetup.js"
+
+const root = fileURLToPath(new URL("..", import.meta.url))
+
+const run = promisify(execFile)
+
+const set = (key: string, value: string) => Effect.flatMap(RedisClient.RedisClient, (client) => client.set(key, value))
+
+const get = (key: string) =>
+  Effect.flatMap(RedisClient.RedisClient, (client) => Effect.map(client.get(key), Option.getOrNull))
+
+describe("RedisTest", () => {
+  it.effect("has every service, and a server that lives on the clock of the test", () =>
+    Effect.gen(function*() {
+      const client = yield* RedisClient.RedisClient
+      const server = yield* RedisTestServer.RedisTestServer
+      yield* client.set("session", "ada", { ttl: "7 days" }).pipe(withLock("session"))
+      yield* TestClock.adjust("167 hours")
+      assert.strictEqual(yield* get("session"), "ada")
+      yield* TestClock.adjust("1 hours")
+      assert.isNull(yield* get("session"))
+      assert.isFalse((yield* server.keys).some(({ key }) => key === "session"))
+    }).pipe(Effect.provide(RedisTest)))
+
+  it.effect("is one server for layers that are built together", () =>
+    Effect.gen(function*() {
+      yield* set("key", "value")
+      const server = yield* RedisTestServer.RedisTestServer
+      assert.deepStrictEqual((yield* server.keys).map(({ key }) => key), ["key"])
+      const one = yield* server.connections
+      assert.isAtMost(one, 2)
+    }).pipe(Effect.provide(Layer.mergeAll(RedisTest, Lock.layerTest, RedisTestServer.layer))))
+
+  it.effect("is the same server wherever it is merged in", () => {
+    class Writer extends Effect.Service<Writer>()("test/Writer", {
+      effect: Effect.as(set("key", "from the other layer"), {})
+    }) {}
+    return Effect.gen(function*() {
+      yield* Writer
+      assert.strictEqual(yield* get("key"), "from the other layer")
+    }).pipe(Effect.provide(Layer.merge(Layer.provide(Writer.Default, Lock.layerTest), RedisTest)))
+  })
+
+  it.effect("is another server each time it is provided", () =>
+    Effect.gen(function*() {
+      yield* Effect.provide(set("key", "value"), RedisTest)
+      assert.isNull(yield* Effect.provide(get("key"), RedisTest))
+    }))
+
+  it.effect("is built in less than ten milliseconds", () =>
+    Effect.gen(function*() {
+      const times: Array<number> = []
+      for (let i = 0; i < 20; i++) {
+        const start = performance.now()
+        yield* Effect.provide(RedisClient.RedisClient, RedisTest)
+        times.push(performance.now() - start)
+      }
+      assert.isBelow(Math.min(...times), 10)
+    }))
+})
+
+describe("RedisLive", () => {
+  const program = Effect.gen(function*() {
+    const client = yield* RedisClient.RedisClient
+    const key = `layers:${crypto.randomUUID()}`
+    yield* client.set(key, "value", { ttl: "1 minute" }).pipe(withLock(key, { lease: "5 seconds" }))
+    const value = Option.getOrNull(yield* client.get(key))
+    yield* client.del(key)
+    return value
+  })
+
+  const withEnvironment = (...entries: ReadonlyArray<readonly [string, string]>) =>
+    Effect.withConfigProvider(ConfigProvider.fromMap(new Map(entries)))
+
+  it.live("is configured by the environment", () =>
+    Effect.gen(function*() {
+      const result = yield* program.pipe(Effect.provide(RedisLive), withEnvironment(["REDIS_URL", inject("redisUrl")]))
+      assert.strictEqual(result, "value")
+    }))
+
+  it.live("names the variable that is wrong", () =>
+    Effect.gen(function*() {
+      const error = yield* program.pipe(Effect.provide(RedisLive), withEnvironment(["REDIS_PORT", "abc"]), Effect.flip)
+      const text = Cause.pretty(Cause.fail(error))
+      assert.include(text, "REDIS_PORT")
+      assert.include(text, "a port number from 1 to 65535")
+    }))
+
+  it.live("takes options as well, and the same program runs on both", () =>
+    Effect.gen(function*() {
+      const live = Layers.live({ url: Redacted.make(inject("redisUrl")), keyPrefix: "test:layers:" })
+      assert.strictEqual(yield* Effect.provide(program, live), "value")
+      assert.strictEqual(yield* Effect.provide(program, RedisTest), "value")
+    }))
+})
+
+describe("importing", () => {
+  let folder: string
+
+  /** The modules that a process has loaded after it ran this text. */
+  const loadedBy = async (text: string): Promise<ReadonlyArray<string>> => {
+    const coverage = await mkdtemp(join(folder, "coverage-"))
+    await run(process.execPath, ["--input-type=module", "--eval", text], {
+      env: { ...process.env, NODE_V8_COVERAGE: coverage },
+      cwd: root
+    })
+    const urls: Array<string> = []
+    for (const file of await readdir(coverage)) {
+      const report: { readonly result: ReadonlyArray<{ readonly url: string }> } = JSON.parse(
+        await readFile(join(coverage, file), "utf8")
+      )
+      urls.push(...report.result.map(({ url }) => url))
+    }
+    return urls
+  }
+
+  const module = (name: string) => JSON.stringify(pathToFileURL(join(folder, name)).href)
+
+  const heavy = (urls: ReadonlyArray<string>) =>
+    ["/node_modules/ioredis/", "/node_modules/luaparse/", "/memory/"].filter((part) =>
+      urls.some((url) => url.includes(part))
+    )
+
+  beforeAll(async () => {
+    await rm(join(root, "build", "imports"), { recursive: true, force: true })
+    // Beside node_modules, so that the modules find theirs.
+    folder = join(root, "build", "imports")
+    const compiler = join(root, "node_modules", "@typescript", "native", "bin", "tsc")
+    const off = ["--composite", "--incremental", "--declaration", "--declarationMap"].flatMap((flag) => [flag, "false"])
+    await run(process.execPath, [compiler, "-p", join(root, "src"), "--outDir", folder, "--noCheck", ...off])
+    return () => rm(folder, { recursive: true, force: true })
+  })
+
+  it("Lock alone loads neither ioredis nor the server in memory", async () => {
+    const urls = await loadedBy(`await import(${module("Lock/index.js")})`)
+    assert.isTrue(urls.some((url) => url.endsWith("/Lock/Lock.js")))
+    assert.deepStrictEqual(heavy(urls), [])
+  })
+
+  it("everything loads neither of them either, until a layer is built", async () => {
+    assert.deepStrictEqual(heavy(await loadedBy(`await import(${module("index.js")})`)), [])
+  })
+
+  it("RedisTest never loads ioredis", async () => {
+    const urls = await loadedBy(`
+      import { Effect } from "effect"
+      import { RedisTest } from ${module("index.js")}
+      await Effect.runPromise(Effect.provide(Effect.void, RedisTest))`)
+    assert.deepStrictEqual(heavy(urls), ["/node_modules/luaparse/", "/memory/"])
+  })
+
+  it("RedisLive never loads the server in memory", async () => {
+    const urls = await loadedBy(`
+      import { Effect, Redacted } from "effect"
+      import { Layers } from ${module("index.js")}
+      const url = Redacted.make(${JSON.stringify(inject("redisUrl"))})
+      await Effect.runPromise(Effect.provide(Effect.void, Layers.live({ url })))`)
+    assert.deepStrictEqual(heavy(urls), ["/node_modules/ioredis/"])
+  })
+})
