@@ -133,6 +133,11 @@ export interface Service {
     name: string,
     options?: Options
   ) => Effect.Effect<A, E | LockNotAcquired | LockLost | RedisError, R>
+  /**
+   * The fencing token of the lock of this name that the effect runs inside of, by `withLock` or `held.protect`; `None`
+   * outside.
+   */
+  readonly fencingToken: (name: string) => Effect.Effect<Option.Option<number>>
   readonly isLocked: (name: string) => Effect.Effect<boolean, RedisError>
   /** The time left until the lease ends; `None` when nobody holds the lock. */
   readonly ttl: (name: string) => Effect.Effect<Option.Option<Duration.Duration>, RedisError>
@@ -318,15 +323,15 @@ const settingsOf = (
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 /** Whether a fiber has set no reference of its own, so that whoever joins it inherits nothing. */
-const isSame = (now: FiberRefs.FiberRefs, before: FiberRefs.FiberRefs | undefined): boolean => {
-  if (before === undefined) return false
+const isSame = (now: FiberRefs.FiberRefs, atStart: FiberRefs.FiberRefs | undefined): boolean => {
+  if (atStart === undefined) return false
   for (const [ref, values] of now.locals) {
-    if (before.locals.get(ref) !== values && ref !== FiberRef.currentRuntimeFlags) return false
+    if (atStart.locals.get(ref) !== values && ref !== FiberRef.currentRuntimeFlags) return false
   }
   return true
 }
 
-/** The locks that the running fiber is inside of, innermost first. */
+/** The locks that a fiber is inside of, innermost first. */
 interface Inside {
   readonly lease: Leases.Lease
   readonly outer: Inside | undefined
@@ -480,11 +485,11 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
     restore: Restore
   ): Effect.Effect<A, E | LockLost, R> =>
     Effect.flatMap(Effect.runtime<R>(), (runtime) => {
-      let before: FiberRefs.FiberRefs | undefined
+      let atStart: FiberRefs.FiberRefs | undefined
       const child = Runtime.runFork(runtime, restore(effect), {
         updateRefs: (refs, fiberId) => {
           const outer = Option.getOrUndefined(FiberRefs.get(refs, inside))
-          return before = FiberRefs.updateAs(refs, { fiberId, fiberRef: inside, value: { lease, outer } })
+          return atStart = FiberRefs.updateAs(refs, { fiberId, fiberRef: inside, value: { lease, outer } })
         }
       })
       const settle = (exit: Exit.Exit<A, E>): Effect.Effect<A, E | LockLost> => {
@@ -497,7 +502,9 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
       }
       const done = child.unsafePoll()
       if (done !== null) {
-        return isSame(child.getFiberRefs(), before) ? settle(done) : Effect.zipRight(Fiber.inheritAll(child), settle(done))
+        return isSame(child.getFiberRefs(), atStart)
+          ? settle(done)
+          : Effect.zipRight(Fiber.inheritAll(child), settle(done))
       }
       const stop = leases.interruptOnLoss(lease, child)
       return Effect.flatMap(
@@ -647,6 +654,11 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
     acquire,
     tryAcquire,
     withLock: withLockService,
+    fencingToken: (name) =>
+      Effect.map(
+        FiberRef.get(inside),
+        (chain) => Option.map(Option.fromNullable(find(chain, name)), (lease) => lease.token)
+      ),
     isLocked: (name) =>
       checked("Lock.isLocked", name, (keys) => Effect.map(client.eval(scripts.inspect, keys), Option.isSome)),
     ttl: (name) => Effect.map(inspect(name), Option.map((info) => info.remaining)),
@@ -791,3 +803,24 @@ export const tryAcquire = (
   options?: Omit<Options, "waitTimeout" | "retry">
 ): Effect.Effect<Option.Option<Held>, RedisError, Lock | Scope.Scope> =>
   Effect.flatMap(Lock, (lock) => lock.tryAcquire(name, options))
+
+/**
+ * The fencing token of the lock of this name that the effect runs inside of; `None` outside.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Option } from "effect"
+ * import { Lock, withLock } from "effect-redis-kit"
+ *
+ * const publish = Effect.gen(function*() {
+ *   const lock = yield* Lock.Lock
+ *   const token = Option.getOrThrow(yield* Lock.fencingToken("report"))
+ *   yield* lock.fencedSet("report:current", "all is well", token)
+ * }).pipe(withLock("report"))
+ * ```
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const fencingToken = (name: string): Effect.Effect<Option.Option<number>, never, Lock> =>
+  Effect.flatMap(Lock, (lock) => lock.fencingToken(name))

@@ -7,6 +7,7 @@ import {
   Either,
   Exit,
   Fiber,
+  FiberRef,
   Layer,
   Option,
   Ref,
@@ -423,6 +424,37 @@ export const suite = (
         assert.deepStrictEqual(yield* lock.tryAcquire(key), Option.none())
         assert.isTrue(yield* held.release)
         assert.strictEqual(yield* remains(key), 0)
+      }).pipe(Effect.scoped))
+
+    it.effect("knows its fencing token inside, and none outside", () =>
+      Effect.gen(function*() {
+        const lock = yield* Lock.Lock
+        const key = fresh("inside")
+        assert.deepStrictEqual(yield* Lock.fencingToken(key), Option.none())
+        const held = yield* Lock.acquire(key)
+        const inside = yield* held.protect(Effect.all([Lock.fencingToken(key), Lock.fencingToken("another")]))
+        assert.deepStrictEqual(inside, [Option.some(held.fencingToken), Option.none()])
+        yield* held.release
+        const [token, written] = yield* Lock.withLock(
+          Effect.flatMap(Lock.fencingToken(key), (token) =>
+            Effect.zip(
+              Effect.succeed(token),
+              Effect.either(lock.fencedSet(fresh("value"), "x", Option.getOrThrow(token)))
+            )),
+          key
+        )
+        assert.isAbove(Option.getOrThrow(token), held.fencingToken)
+        assert.isTrue(Either.isRight(written))
+      }).pipe(Effect.scoped))
+
+    it.effect("hands on what the work sets for its fiber", () =>
+      Effect.gen(function*() {
+        const key = fresh("refs")
+        const ref = yield* FiberRef.make("before")
+        yield* Lock.withLock(FiberRef.set(ref, "at once"), key)
+        assert.strictEqual(yield* FiberRef.get(ref), "at once")
+        yield* Lock.withLock(Effect.zipRight(elapse("1 millis"), FiberRef.set(ref, "later")), key)
+        assert.strictEqual(yield* FiberRef.get(ref), "later")
       }).pipe(Effect.scoped))
 
     it.effect("is not entered by fibers outside of it", () =>
