@@ -12,6 +12,9 @@
  *
  * @since 0.1.0
  */
+// The completion of I/O, and its timers, are Node's here and nowhere else.
+// @effect-diagnostics globalTimers:off
+// @effect-diagnostics globalRandom:off
 import type * as Config from "effect/Config"
 import type * as ConfigError from "effect/ConfigError"
 import * as Duration from "effect/Duration"

@@ -588,7 +588,7 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
     const settings = settingsOf("Lock.acquire", name, options)
     return Either.isLeft(settings)
       ? Effect.fail(settings.left)
-      : withSpan(acquireWith(name, settings.right), "lock.acquire", () => attributes("lock.acquire", name))
+      : withSpan(acquireWith(name, settings.right), "lock.acquire", () => attributes(name))
   }
 
   const tryAcquire: Service["tryAcquire"] = (name, options) => {
@@ -602,7 +602,7 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
           () => Effect.succeedNone
         ),
         "lock.tryAcquire",
-        () => attributes("lock.tryAcquire", name)
+        () => attributes(name)
       )
   }
 
@@ -625,7 +625,7 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
         )
       ),
       "lock.withLock",
-      () => attributes("lock.withLock", name)
+      () => attributes(name)
     )
   }
 
@@ -697,10 +697,7 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
   }
 })
 
-const attributes = (operation: string, name: string) => ({
-  "db.operation.name": operation,
-  "effect_redis.lock.name": name
-})
+const attributes = (name: string) => ({ "effect_redis.lock.name": name })
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Layers

@@ -119,7 +119,7 @@ end
 `
 
 /** How an attempt came out: the token, or who holds the lock and for how many milliseconds. */
-export type Attempt = number | { readonly holder: string; readonly remaining: number }
+type Attempt = number | { readonly holder: string; readonly remaining: number }
 
 const attempt = (reply: Reply): Either.Either<Attempt, string> =>
   typeof reply === "number"

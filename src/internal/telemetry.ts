@@ -10,10 +10,8 @@ import * as DefaultServices from "effect/DefaultServices"
 import * as Effect from "effect/Effect"
 import * as Tracer from "effect/Tracer"
 
-/** @internal */
-export const ATTR_DB_SYSTEM_NAME = "db.system.name"
-/** @internal */
-export const ATTR_DB_OPERATION_NAME = "db.operation.name"
+const ATTR_DB_SYSTEM_NAME = "db.system.name"
+const ATTR_DB_OPERATION_NAME = "db.operation.name"
 
 const silent = Context.get(DefaultServices.liveServices, Tracer.Tracer)
 
@@ -32,7 +30,11 @@ export const withSpan = <A, E, R>(
       ? effect
       : Effect.useSpan(
         name,
-        { kind: "client", captureStackTrace: false, attributes: { [ATTR_DB_SYSTEM_NAME]: "redis", ...attributes() } },
+        {
+          kind: "client",
+          captureStackTrace: false,
+          attributes: { [ATTR_DB_SYSTEM_NAME]: "redis", [ATTR_DB_OPERATION_NAME]: name, ...attributes() }
+        },
         (span) => Effect.withParentSpan(effect, span)
       )
   )

@@ -472,7 +472,7 @@ export class Engine {
   }
 }
 
-export const sameSlot = (keys: ReadonlyArray<string>): boolean => {
+const sameSlot = (keys: ReadonlyArray<string>): boolean => {
   if (keys.length < 2) return true
   const slot = hashSlot(decodeText(keys[0]!))
   return keys.every((key) => hashSlot(decodeText(key)) === slot)

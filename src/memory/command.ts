@@ -6,7 +6,7 @@ import { parseDouble, parseInt64, parseInteger } from "./numbers.js"
 import { type EngineReply, ErrorReply } from "./reply.js"
 import { NOT_FLOAT, NOT_INTEGER } from "./values.js"
 
-export type Flag =
+type Flag =
   | "write"
   | "readonly"
   | "blocking"

@@ -262,6 +262,7 @@ describe("closing", () => {
       const before = resources()
       const scope = yield* Scope.make()
       const client = yield* Scope.extend(connect({ name }), scope)
+      // @effect-diagnostics-next-line floatingEffect:off
       yield* Scope.extend(client.subscribe({ channels: ["a"] }), scope)
       yield* Scope.extend(client.reserve(), scope)
       assert.lengthOf(yield* connectionsNamed(watcher, name), 3)

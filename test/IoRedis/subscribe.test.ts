@@ -60,6 +60,7 @@ describe("subscriptions", () => {
       const channel = unique("channel")
       const first = yield* Scope.make()
       const second = yield* Scope.make()
+      // @effect-diagnostics-next-line floatingEffect:off
       yield* Scope.extend(client.subscribe({ channels: [channel, unique("other")] }), first)
       const queue = yield* Scope.extend(client.subscribe({ channels: [channel] }), second)
       assert.lengthOf(yield* connectionsNamed(client, name), 2)
@@ -72,6 +73,7 @@ describe("subscriptions", () => {
       assert.strictEqual(yield* subscribers(client, channel), 0)
       // And again.
       yield* Effect.scoped(Effect.gen(function*() {
+        // @effect-diagnostics-next-line floatingEffect:off
         yield* client.subscribe({ channels: [channel] })
         assert.strictEqual(yield* subscribers(client, channel), 1)
       }))
@@ -192,6 +194,7 @@ describe("subscriptions", () => {
       const direct = yield* connect()
       const channel = unique("ended")
       const scope = yield* Scope.make()
+      // @effect-diagnostics-next-line floatingEffect:off
       yield* Scope.extend(client.subscribe({ channels: [channel] }), scope)
       yield* proxy.refuse
       yield* Effect.sleep(50)

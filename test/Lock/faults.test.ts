@@ -33,7 +33,7 @@ const worker = (task: object): Effect.Effect<Worker, never, Scope.Scope> =>
       const ended = new Promise<number | null>((resolve) => child.once("exit", resolve))
       return {
         child,
-        messages: Stream.fromAsyncIterable(createInterface({ input: child.stdout! }), String).pipe(
+        messages: Stream.fromAsyncIterable(createInterface({ input: child.stdout }), String).pipe(
           Stream.orDie,
           Stream.map((line) => JSON.parse(line))
         ),

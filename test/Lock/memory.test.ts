@@ -159,6 +159,7 @@ describe("Lock on virtual time", () => {
       const client = yield* RedisClient
       const held = yield* Lock.acquire("stopped", { lease: "1 minute" })
       // A stopped process: its subscription is open, and it does not answer.
+      // @effect-diagnostics-next-line floatingEffect:off
       yield* client.subscribe({ channels: ["lock:process:stopped"] })
       yield* client.zadd(keysOf("stopped")[1]!, Array.from({ length: 50 }, (_, i) => [`stopped:${i}`, i + 1] as const))
       const waiting = yield* Effect.fork(

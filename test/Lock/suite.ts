@@ -1,4 +1,4 @@
-import { assert, it } from "@effect/vitest"
+import { assert, layer } from "@effect/vitest"
 import {
   Cause,
   Deferred,
@@ -58,7 +58,7 @@ export const suite = (
       assert.fail("it never came to hold")
     })
 
-  it.layer(Layer.orDie(Layer.provideMerge(Lock.layer, driver)), options)(`Lock, ${name}`, (it) => {
+  layer(Layer.orDie(Layer.provideMerge(Lock.layer, driver)), options)(`Lock, ${name}`, (it) => {
     it.effect("lets one in at a time", () =>
       Effect.gen(function*() {
         const client = yield* RedisClient
@@ -536,6 +536,22 @@ export const suite = (
           }
         }).pipe(Effect.scoped))
     }
+
+    it.effect("forgets a thousand waiters that are interrupted at once", () =>
+      Effect.gen(function*() {
+        const lock = yield* Lock.Lock
+        const key = fresh("thousand")
+        yield* Lock.acquire(key, { lease: "1 minute" })
+        const waiting = yield* Effect.fork(Effect.forEach(
+          Array.from({ length: 1000 }),
+          () => lock.withLock(Effect.void, key, { waitTimeout: "1 minute" }),
+          { concurrency: "unbounded" }
+        ))
+        const waiters = Effect.map(lock.inspect(key), (info) => Option.getOrThrow(info).waiters)
+        yield* eventually(Effect.map(waiters, (n) => n === 1000))
+        yield* Fiber.interrupt(waiting)
+        assert.strictEqual(yield* waiters, 0)
+      }).pipe(Effect.scoped))
 
     it.effect("without fairness lets one in at a time, and everybody in the end", () =>
       Effect.gen(function*() {

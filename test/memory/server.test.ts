@@ -494,6 +494,7 @@ describe("clients", () => {
       const server = yield* RedisTestServer.RedisTestServer
       const scope = yield* Scope.make()
       const client = yield* Scope.extend(server.client(), scope)
+      // @effect-diagnostics-next-line floatingEffect:off
       yield* Scope.extend(client.subscribe({ channels: ["news"] }), scope)
       yield* Scope.extend(client.reserve(), scope)
       assert.strictEqual(yield* server.connections, 4)

@@ -1,6 +1,8 @@
 /**
  * What the compiler makes of the client. Nothing here runs; the type check of the tests is the test.
  */
+// Only types are looked at here.
+// @effect-diagnostics floatingEffect:off
 import { describe, expectTypeOf, it } from "@effect/vitest"
 import { type Duration, Effect, Either, type Option, type Queue, Schema, type Scope, type Stream } from "effect"
 import * as RedisClient from "../../src/RedisClient.js"

@@ -52,7 +52,7 @@ export const randomElements = <N extends Node>(
   if (argv.length < 3) return lookup()?.random(engine.random)?.key ?? null
   const count = signedCount(argv[2]!)
   const withMore = argv.length === 4
-  if (argv.length > 4 || (withMore && !is(argv[3]!, withOption))) throw SYNTAX
+  if (argv.length > 4 || (withMore && !is(argv[3], withOption))) throw SYNTAX
   if (withMore && Math.abs(count) > MAX_LONG / 2) return fail("ERR value is out of range")
   const elements = lookup()
   if (elements === undefined) return []

@@ -9,7 +9,7 @@ import { sizeOf, SYNTAX } from "../values.js"
 import { container } from "./container.js"
 import { checkDatabase } from "./keys.js"
 
-export const VERSION = "7.0.15"
+const VERSION = "7.0.15"
 
 const flush: Run = (engine, argv) => {
   if (argv.length > 2 || (argv.length === 2 && !is(argv[1], "ASYNC") && !is(argv[1], "SYNC"))) throw SYNTAX

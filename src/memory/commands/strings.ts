@@ -15,7 +15,7 @@ const checkLength = (length: number): void => {
 
 export const INT64_MAX = 9223372036854775807n
 
-export type Unit = "EX" | "PX" | "EXAT" | "PXAT"
+type Unit = "EX" | "PX" | "EXAT" | "PXAT"
 
 /** The instant that an option like `EX 10` means, in milliseconds. */
 const instant = (engine: Engine, command: string, unit: Unit, text: string): number => {

@@ -20,7 +20,6 @@ import { first } from "./value.js"
 
 export { LuaCompileError } from "./parse.js"
 export type { Host } from "./session.js"
-export type { ScriptFlag } from "./shebang.js"
 
 /** A script ready to run. */
 export interface Compiled {

@@ -134,7 +134,7 @@ export const keyspace = (test: Test): void => {
     Effect.gen(function*() {
       const prefix = name("unlink")
       const client = yield* other(`${prefix}:`)
-      const outside = yield* other(`${prefix}`)
+      const outside = yield* other(prefix)
       yield* setAll(client, ["user:1", "user:2", "superuser:1", "session:1"])
       yield* setAll(outside, ["user:1", "x"])
       yield* client.rpush("user:3", "x")

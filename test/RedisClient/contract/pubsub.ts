@@ -118,12 +118,15 @@ export const pubsub = (test: Test): void => {
         const subscribed = Effect.map(client.pubsubNumSub([channel]), (counts) => counts[channel])
         yield* gives(subscribed, 0)
         yield* Effect.scoped(Effect.gen(function*() {
+          // @effect-diagnostics-next-line floatingEffect:off
           yield* client.subscribe({ channels: [channel] })
+          // @effect-diagnostics-next-line floatingEffect:off
           yield* Effect.scoped(client.subscribe({ channels: [channel] }))
           yield* gives(subscribed, 1)
         }))
         yield* gives(subscribed, 0)
         yield* gives(client.publish(channel, "x"), 0)
+        // @effect-diagnostics-next-line floatingEffect:off
         yield* client.subscribe({ channels: [channel] })
         yield* gives(subscribed, 1)
       })
@@ -160,7 +163,9 @@ export const pubsub = (test: Test): void => {
       const prefix = name("glob")
       const client = yield* other(`${prefix}*[?\\:`)
       const near = yield* other(`${prefix}X[a\\:`)
+      // @effect-diagnostics-next-line floatingEffect:off
       yield* client.subscribe({ channels: ["a", "b"] })
+      // @effect-diagnostics-next-line floatingEffect:off
       yield* near.subscribe({ channels: ["a"] })
       yield* givesSorted(client.pubsubChannels(), ["a", "b"])
       yield* gives(client.pubsubChannels("b*"), ["b"])
