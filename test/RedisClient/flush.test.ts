@@ -1,15 +1,19 @@
 /**
- * `flushDb` takes everything, so it gets a database that nobody else uses.
+ * `flushDb` takes everything, so it gets a server of its own.
  */
 import { it } from "@effect/vitest"
-import { Effect, Layer } from "effect"
+import { Effect, Layer, Redacted } from "effect"
+import { layer as redis } from "../../src/IoRedis.js"
 import { RedisClient } from "../../src/RedisClient.js"
-import { liveWith, memory } from "../kit/layers.js"
+import { memory } from "../kit/layers.js"
+import * as RealServer from "../kit/RealServer.js"
 import { gives } from "./contract/tools.js"
 
-const drivers = [["in memory", memory], ["live", liveWith({ db: 9 })]] as const
+const live = Layer.unwrapScoped(
+  Effect.map(RealServer.start(), ({ url }) => redis({ url: Redacted.make(url), keyPrefix: "test:" }))
+)
 
-for (const [name, layer] of drivers) {
+for (const [name, layer] of [["in memory", memory], ["live", live]] as const) {
   it.effect(`flushDb removes every key, also those of others (${name})`, () =>
     Effect.gen(function*() {
       const client = yield* RedisClient
