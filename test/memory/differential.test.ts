@@ -56,11 +56,18 @@ beforeAll(async () => {
     for (const { value } of parser.push(chunk)) collected.push(value)
     if (collected.length === expected) onReplies(collected)
   })
-  await real([["SELECT", DATABASE]])
+  const [, size] = await real([["SELECT", DATABASE], ["DBSIZE"]])
+  // The server may be somebody's own, and what follows empties the database.
+  if (size !== 0) {
+    socket.destroy()
+    throw new Error(
+      `database ${DATABASE} of the server is used by these tests and must be empty; it has ${String(size)} keys`
+    )
+  }
 })
 
 afterAll(async () => {
-  await real([["FLUSHDB"]])
+  if (!socket.destroyed) await real([["FLUSHDB"]])
   socket.destroy()
 })
 
