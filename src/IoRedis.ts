@@ -31,6 +31,7 @@ import { makeNames, refuseBlocking } from "./internal/commandNames.js"
 import { makeState } from "./internal/connectionState.js"
 import { inputError } from "./internal/input.js"
 import * as Metrics from "./internal/metrics.js"
+import { execReplies, replyError, withoutArguments } from "./internal/replies.js"
 import {
   type BytesReply,
   type ConnectionState,
@@ -59,15 +60,6 @@ import {
 // ---------------------------------------------------------------------------------------------------------------------
 // Replies
 // ---------------------------------------------------------------------------------------------------------------------
-
-/** The server quotes arguments when it does not know a command; they may be secrets. */
-const withoutArguments = (text: string): string => text.replace(/,? with args beginning with:[^]*$/, "")
-
-const replyError = (command: string, text: string): RedisReplyError => {
-  const reply = withoutArguments(text)
-  const space = reply.indexOf(" ")
-  return new RedisReplyError({ command, code: space === -1 ? reply : reply.slice(0, space), reply })
-}
 
 /** Error replies inside of arrays (of `EXEC`, or of scripts) become our own, in place. */
 const clean = (command: string, reply: any): any => {
@@ -915,25 +907,12 @@ const makeExecutor = (link: Link, shared: boolean): DriverExecutor => {
     issue,
     pipeline: (commands, timeout) => commands.length === 0 ? Effect.succeed([]) : group("PIPELINE", commands, timeout),
     transaction: (commands, timeout) =>
-      Effect.flatMap(group("MULTI", commands, timeout), (replies) => {
-        const result = replies[replies.length - 1]!
-        if (result === null) return Effect.succeed(null)
-        // EXEC says only that something was wrong before.
-        const first = replies.find((reply) => reply instanceof RedisReplyError)
-        if (first !== undefined) return Effect.fail(first)
-        if (!isReplies(result)) return Effect.fail(replyError("EXEC", "ERR the reply is not an array"))
-        return Effect.succeed(
-          result.map((reply, i) =>
-            reply instanceof RedisReplyError
-              ? new RedisReplyError({ ...reply, command: nameOf(String(commands[i]![0])).name })
-              : reply
-          )
-        )
-      })
+      Effect.flatMap(
+        group("MULTI", commands, timeout),
+        (replies) => execReplies(replies, (i) => nameOf(String(commands[i]![0])).name)
+      )
   }
 }
-
-const isReplies = (reply: Reply): reply is ReadonlyArray<Reply> => Array.isArray(reply)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Subscriber

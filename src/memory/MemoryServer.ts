@@ -14,6 +14,7 @@ import { createHash } from "node:crypto"
 import { type CommandName, makeNames } from "../internal/commandNames.js"
 import { makeState } from "../internal/connectionState.js"
 import * as Metrics from "../internal/metrics.js"
+import { execReplies, replyError } from "../internal/replies.js"
 import {
   type BytesReply,
   type Driver,
@@ -57,14 +58,7 @@ const encodeArgv = (name: string, args: ReadonlyArray<RedisArg>, from: number): 
   return argv
 }
 
-/** The server quotes arguments when it does not know a command; they may be secrets. */
-const withoutArguments = (text: string): string => text.replace(/,? with args beginning with:[^]*$/, "")
-
-const replyError = (command: string, { text }: ErrorReply): RedisReplyError => {
-  const reply = withoutArguments(decodeText(text))
-  const space = reply.indexOf(" ")
-  return new RedisReplyError({ command, code: space === -1 ? reply : reply.slice(0, space), reply })
-}
+const errorOf = (command: string, { text }: ErrorReply): RedisReplyError => replyError(command, decodeText(text))
 
 const isReplies = (reply: EngineReply): reply is ReadonlyArray<EngineReply> => Array.isArray(reply)
 
@@ -72,7 +66,7 @@ const decodeReply = (command: string, reply: EngineReply): Reply => {
   if (typeof reply === "string") return decodeText(reply)
   if (reply === null || typeof reply === "number") return reply
   if (reply instanceof Status) return decodeText(reply.text)
-  if (reply instanceof ErrorReply) return replyError(command, reply)
+  if (reply instanceof ErrorReply) return errorOf(command, reply)
   return reply.map((item) => decodeReply(command, item))
 }
 
@@ -80,7 +74,7 @@ const decodeBytesReply = (command: string, reply: EngineReply): BytesReply => {
   if (typeof reply === "string") return decodeBytes(reply)
   if (reply instanceof Status) return decodeBytes(reply.text)
   if (isReplies(reply)) return reply.map((item) => decodeBytesReply(command, item))
-  return reply instanceof ErrorReply ? replyError(command, reply) : reply
+  return reply instanceof ErrorReply ? errorOf(command, reply) : reply
 }
 
 const countReply = (): void => Metrics.commandsOk.unsafeUpdate(1, noLabels)
@@ -97,7 +91,7 @@ const conclude = <A>(
   elapsed: number
 ): Effect.Effect<A, RedisError> => {
   if (reply instanceof ErrorReply) {
-    const error = replyError(command, reply)
+    const error = errorOf(command, reply)
     countFailure(error)
     return onError(error, elapsed)
   }
@@ -183,21 +177,12 @@ const makeExecutor = (link: Link, nameOf: (command: string) => CommandName): Dri
     pipeline: (commands, timeout) =>
       commands.length === 0 ? Effect.succeed([]) : group("PIPELINE", commands, timeout, Effect.succeed),
     transaction: (commands, timeout) =>
-      group("MULTI", commands, timeout, (replies) => {
-        // EXEC says only that something was wrong before.
-        const first = replies.find((reply) => reply instanceof RedisReplyError)
-        if (first !== undefined) return Effect.fail(first)
-        const result = replies[replies.length - 1]!
-        return Effect.succeed(
-          Array.isArray(result)
-            ? result.map((reply, i) =>
-              reply instanceof RedisReplyError
-                ? new RedisReplyError({ ...reply, command: nameOf(String(commands[i]![0])).name })
-                : reply
-            )
-            : null
-        )
-      })
+      group(
+        "MULTI",
+        commands,
+        timeout,
+        (replies) => execReplies(replies, (i) => nameOf(String(commands[i]![0])).name)
+      )
   }
 }
 
@@ -222,7 +207,7 @@ const makeReserved = (link: Link, id: number): DriverConnection => {
         ([reply = null]) =>
           queueMicrotask(() => {
             if (reply instanceof ErrorReply) {
-              const error = replyError(name, reply)
+              const error = errorOf(name, reply)
               countFailure(error)
               return done(Either.left(error))
             }
