@@ -47,7 +47,7 @@ export interface Lease extends Claim {
   loss: Loss | undefined
   signal: Deferred.Deferred<Loss> | undefined
   /** What runs under its protection. */
-  readonly fibers: Set<Fiber.RuntimeFiber<unknown, unknown>>
+  fibers: Set<Fiber.RuntimeFiber<unknown, unknown>> | undefined
   /** The loss interrupted something. */
   interrupted: boolean
 }
@@ -103,7 +103,7 @@ export const make = (client: RedisClient.Service): Effect.Effect<Leases, never, 
       held.delete(lease)
       locksLost.unsafeUpdate(1, [])
       if (lease.signal !== undefined) Deferred.unsafeDone(lease.signal, Effect.succeed(loss))
-      for (const fiber of lease.fibers) {
+      for (const fiber of lease.fibers ?? []) {
         lease.interrupted = true
         fiber.unsafeInterruptAsFork(FiberId.none)
       }
@@ -196,7 +196,7 @@ export const make = (client: RedisClient.Service): Effect.Effect<Leases, never, 
           active: true,
           loss: undefined,
           signal: undefined,
-          fibers: new Set(),
+          fibers: undefined,
           interrupted: false
         }
         planRenewal(lease, sent)
@@ -256,12 +256,13 @@ export const make = (client: RedisClient.Service): Effect.Effect<Leases, never, 
             : Effect.succeed(loss)
         }),
       interruptOnLoss: (lease, fiber) => {
-        lease.fibers.add(fiber)
+        const fibers = lease.fibers ??= new Set()
+        fibers.add(fiber)
         if (self.lossOf(lease) !== undefined && !lease.interrupted) {
           lease.interrupted = true
           fiber.unsafeInterruptAsFork(FiberId.none)
         }
-        return () => void lease.fibers.delete(fiber)
+        return () => void fibers.delete(fiber)
       }
     }
     return self

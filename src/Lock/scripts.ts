@@ -16,9 +16,11 @@ import * as Option from "effect/Option"
 import type { Reply } from "../RedisClient.js"
 import * as RedisScript from "../RedisScript.js"
 
+const RESERVED = /[%}]/
+
 /** The keys of a name. `}` would end the hash tag early, and `%` is what it is written with. */
 export const keysOf = (name: string): ReadonlyArray<string> => {
-  const key = `lock:{${name.replace(/[%}]/g, encodeURIComponent)}}`
+  const key = `lock:{${RESERVED.test(name) ? name.replace(/[%}]/g, encodeURIComponent) : name}}`
   return [key, `${key}:queue`, `${key}:fence`]
 }
 
