@@ -18,21 +18,33 @@ import { locksLost } from "../internal/metrics.js"
 import type * as RedisClient from "../RedisClient.js"
 import type { RedisError } from "../RedisError.js"
 import * as RedisScript from "../RedisScript.js"
-import * as scripts from "./scripts.js"
 
 /** Why a lock counts as lost. */
 export type Loss = "expired" | "taken"
 
-/** What the server knows an owner of a lock by. */
+/** What somebody wants to hold, and by what name its authority knows them. */
 export interface Claim {
-  readonly keys: ReadonlyArray<string>
+  readonly authority: Authority
+  /** As its users call it. */
+  readonly name: string
   readonly owner: string
-  readonly fair: boolean
 }
 
-export interface Lease extends Claim {
+/** Whoever grants leases: a server, or several. */
+export interface Authority {
+  /** Renews each for so many milliseconds; whether its owner still holds it. */
+  readonly renew: (
+    claims: ReadonlyArray<readonly [claim: Claim, length: number]>
+  ) => Effect.Effect<ReadonlyArray<Either.Either<boolean, RedisError>>>
+  /** Sets the time left of one. */
+  readonly extend: (claim: Claim, length: number) => Effect.Effect<boolean, RedisError>
+  /** Ends whatever the owner has to do with it; whether it was still held. */
+  readonly release: (claim: Claim) => Effect.Effect<boolean, RedisError>
+}
+
+export interface Lease {
+  readonly claim: Claim
   readonly leases: Leases
-  readonly name: string
   readonly token: number
   /** Milliseconds from a renewal to the end. */
   length: number
@@ -55,13 +67,15 @@ export interface Lease extends Claim {
 export interface Leases {
   /** Names this process, that is one built layer, to the others. */
   readonly process: string
+  /** Names one more owner of this process. */
+  readonly nextOwner: () => string
+  readonly isLease: (result: object) => result is Lease
   readonly now: () => number
   /** A number from 0 to 1, to spread what would otherwise happen at once. */
   readonly jitter: () => number
   /** Keeps a lease that was taken by a command sent at `sent`; `undefined` when it has ended already. */
   readonly add: (
     claim: Claim,
-    name: string,
     token: number,
     length: number,
     renew: boolean,
@@ -77,8 +91,8 @@ export interface Leases {
   readonly extend: (lease: Lease, length: number) => Effect.Effect<Loss | undefined, RedisError>
   readonly lossOf: (lease: Lease) => Loss | undefined
   readonly awaitLoss: (lease: Lease) => Effect.Effect<Loss>
-  /** Interrupts a fiber when the lease is lost; returns how to stop that. */
-  readonly interruptOnLoss: (lease: Lease, fiber: Fiber.RuntimeFiber<unknown, unknown>) => () => void
+  /** Interrupts a fiber when the lease is lost, until it is taken out of the lease's `fibers`. */
+  readonly interruptOnLoss: (lease: Lease, fiber: Fiber.RuntimeFiber<unknown, unknown>) => void
 }
 
 /** Clocks of two machines run at slightly different speeds, and a command has to travel. */
@@ -86,184 +100,204 @@ const driftOf = (length: number): number => Math.min(length * 0.01 + 2, length /
 
 const HAND_BACK_LIMIT = "1 minute"
 
-export const make = (client: RedisClient.Service): Effect.Effect<Leases, never, Scope.Scope> =>
-  Effect.gen(function*() {
-    const { now, ringBy, run } = yield* Alarm.make(() => tick())
-    const process = randomBytes(9).toString("base64url").replace(/[-_]/g, "0")
-    const channel = client.key(scripts.CHANNEL)
-    const held = new Set<Lease>()
+/** A kind of lock on one server: its script that renews, and how it is given back. */
+export const onServer = <C extends Claim>(client: RedisClient.Service, kind: {
+  readonly renewal: RedisScript.RedisScript<[claim: C, length: number], boolean>
+  readonly release: (claim: C) => Effect.Effect<boolean, RedisError>
+}): Authority => {
+  // An authority is only asked about claims that name it.
+  const own = (claim: Claim): C => claim as C
+  return {
+    renew: (claims) =>
+      Effect.match(
+        client.pipeline(claims.map(([claim, length]) => RedisScript.call(kind.renewal, own(claim), length))),
+        {
+          onFailure: (error) => claims.map(() => Either.left(error)),
+          onSuccess: (replies) => replies.map(Either.map((reply) => reply === 1))
+        }
+      ),
+    extend: (claim, length) => client.eval(kind.renewal, own(claim), length),
+    release: (claim) => kind.release(own(claim))
+  }
+}
 
-    let seed = yield* Random.nextIntBetween(1, 2 ** 31 - 1)
-    // A multiplicative congruential generator is random enough to spread timers.
-    const jitter = () => (seed = (seed * 48271) % 2147483647) / 2147483647
+export const make: Effect.Effect<Leases, never, Scope.Scope> = Effect.gen(function*() {
+  const { now, ringBy, run } = yield* Alarm.make(() => tick())
+  const process = randomBytes(9).toString("base64url").replace(/[-_]/g, "0")
+  let owners = 0
+  const held = new Set<Lease>()
 
-    const lose = (lease: Lease, loss: Loss): void => {
-      if (lease.loss !== undefined) return
-      lease.loss = loss
-      held.delete(lease)
-      locksLost.unsafeUpdate(1, [])
-      if (lease.signal !== undefined) Deferred.unsafeDone(lease.signal, Effect.succeed(loss))
-      for (const fiber of lease.fibers ?? []) {
+  let seed = yield* Random.nextIntBetween(1, 2 ** 31 - 1)
+  // A multiplicative congruential generator is random enough to spread timers.
+  const jitter = () => (seed = (seed * 48271) % 2147483647) / 2147483647
+
+  const lose = (lease: Lease, loss: Loss): void => {
+    if (lease.loss !== undefined) return
+    lease.loss = loss
+    held.delete(lease)
+    locksLost.unsafeUpdate(1, [])
+    if (lease.signal !== undefined) Deferred.unsafeDone(lease.signal, Effect.succeed(loss))
+    for (const fiber of lease.fibers ?? []) {
+      lease.interrupted = true
+      fiber.unsafeInterruptAsFork(FiberId.none)
+    }
+    run(
+      Effect.annotateLogs(Effect.logWarning(`lost the lock "${lease.claim.name}"`), {
+        fencingToken: lease.token,
+        reason: loss
+      })
+    )
+  }
+
+  /** At the first renewal or deadline of any lease. */
+  const tick = (): void => {
+    const time = now()
+    const due: Array<Lease> = []
+    let next = Infinity
+    for (const lease of held) {
+      if (time >= lease.deadline) {
+        lose(lease, "expired")
+        continue
+      }
+      if (time >= lease.renewAt) {
+        lease.renewAt = Infinity
+        due.push(lease)
+      }
+      next = Math.min(next, lease.deadline, lease.renewAt)
+    }
+    renew(due)
+    if (next < Infinity) ringBy(next)
+  }
+
+  const renewed = (lease: Lease, sent: number): void => {
+    lease.deadline = sent + lease.length - driftOf(lease.length)
+    planRenewal(lease, sent)
+  }
+
+  const planRenewal = (lease: Lease, sent: number): void => {
+    lease.renewAt = lease.renew ? sent + (lease.length / 3) * (0.9 + 0.2 * jitter()) : Infinity
+  }
+
+  const renewFrom = (authority: Authority, due: ReadonlyArray<Lease>): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const sent = now()
+      const asked = due.map((lease) => [lease.claim, lease.length] as const)
+      return Effect.map(authority.renew(asked), (answers) => {
+        due.forEach((lease, i) => {
+          if (!held.has(lease)) return
+          const answer = answers[i]
+          if (answer !== undefined && Either.isRight(answer)) {
+            if (!answer.right) return lose(lease, "taken")
+            if (lease.length === asked[i]?.[1]) renewed(lease, sent)
+            // It was extended meanwhile. Should this renewal have come after that, another one puts it right.
+            else lease.renewAt = now()
+          } else {
+            // Not a loss by itself: there is time until the deadline.
+            lease.renewAt = now() + Math.min(1000, lease.length / 10) * (0.5 + jitter())
+          }
+          ringBy(Math.min(lease.renewAt, lease.deadline))
+        })
+      })
+    })
+
+  const renew = (due: ReadonlyArray<Lease>): void => {
+    const byAuthority = new Map<Authority, Array<Lease>>()
+    for (const lease of due) {
+      const others = byAuthority.get(lease.claim.authority)
+      if (others === undefined) byAuthority.set(lease.claim.authority, [lease])
+      else others.push(lease)
+    }
+    for (const [authority, leases] of byAuthority) run(renewFrom(authority, leases))
+  }
+
+  const self: Leases = {
+    process,
+    now,
+    jitter,
+    nextOwner: () => `${process}:${owners++}`,
+    isLease: (result): result is Lease => "claim" in result,
+    add: (claim, token, length, renew, sent) => {
+      const deadline = sent + length - driftOf(length)
+      if (now() >= deadline) return undefined
+      const lease: Lease = {
+        claim,
+        leases: self,
+        token,
+        length,
+        deadline,
+        renewAt: Infinity,
+        renew,
+        depth: 1,
+        active: true,
+        loss: undefined,
+        signal: undefined,
+        fibers: undefined,
+        interrupted: false
+      }
+      planRenewal(lease, sent)
+      held.add(lease)
+      ringBy(Math.min(lease.renewAt, deadline))
+      return lease
+    },
+    release: (lease) =>
+      Effect.suspend(() => {
+        if (--lease.depth > 0) return Effect.succeed(lease.loss === undefined)
+        lease.active = false
+        // From here on no renewal is sent, and the answer to one underway changes nothing.
+        held.delete(lease)
+        return lease.claim.authority.release(lease.claim)
+      }),
+    abandon: (claim) =>
+      Effect.suspend(() => {
+        const fiber = run(
+          claim.authority.release(claim).pipe(
+            Effect.retry({
+              schedule: Schedule.spaced("200 millis").pipe(Schedule.upTo(HAND_BACK_LIMIT)),
+              while: (error) => error.isRetryable || error._tag === "RedisOutcomeUnknownError"
+            }),
+            Effect.ignoreLogged
+          )
+        )
+        // The caller is told of its own matter soon, also when the server is away.
+        return Effect.asVoid(Effect.timeoutOption(Effect.interruptible(Fiber.await(fiber)), "500 millis"))
+      }),
+    extend: (lease, length) =>
+      Effect.suspend(() => {
+        const loss = self.lossOf(lease)
+        if (loss !== undefined) return Effect.succeed(loss)
+        if (!lease.active) return Effect.succeed<Loss>("taken")
+        const sent = now()
+        return Effect.map(lease.claim.authority.extend(lease.claim, length), (isHeld) => {
+          if (!isHeld) {
+            if (lease.active) lose(lease, "taken")
+            return "taken"
+          }
+          lease.length = length
+          renewed(lease, sent)
+          if (lease.active) ringBy(Math.min(lease.renewAt, lease.deadline))
+          return undefined
+        })
+      }),
+    lossOf: (lease) => {
+      // A process that was paused comes here before its timers.
+      if (lease.loss === undefined && lease.active && now() >= lease.deadline) lose(lease, "expired")
+      return lease.loss
+    },
+    awaitLoss: (lease) =>
+      Effect.suspend(() => {
+        const loss = self.lossOf(lease)
+        return loss === undefined
+          ? Deferred.await(lease.signal ??= Deferred.unsafeMake<Loss>(FiberId.none))
+          : Effect.succeed(loss)
+      }),
+    interruptOnLoss: (lease, fiber) => {
+      lease.fibers ??= new Set()
+      lease.fibers.add(fiber)
+      if (self.lossOf(lease) !== undefined && !lease.interrupted) {
         lease.interrupted = true
         fiber.unsafeInterruptAsFork(FiberId.none)
       }
-      run(
-        Effect.annotateLogs(Effect.logWarning(`lost the lock "${lease.name}"`), {
-          fencingToken: lease.token,
-          reason: loss
-        })
-      )
     }
-
-    /** At the first renewal or deadline of any lease. */
-    const tick = (): void => {
-      const time = now()
-      const due: Array<Lease> = []
-      let next = Infinity
-      for (const lease of held) {
-        if (time >= lease.deadline) {
-          lose(lease, "expired")
-          continue
-        }
-        if (time >= lease.renewAt) {
-          lease.renewAt = Infinity
-          due.push(lease)
-        }
-        next = Math.min(next, lease.deadline, lease.renewAt)
-      }
-      if (due.length > 0) run(renew(due))
-      if (next < Infinity) ringBy(next)
-    }
-
-    const renewed = (lease: Lease, sent: number): void => {
-      lease.deadline = sent + lease.length - driftOf(lease.length)
-      planRenewal(lease, sent)
-    }
-
-    const planRenewal = (lease: Lease, sent: number): void => {
-      lease.renewAt = lease.renew ? sent + (lease.length / 3) * (0.9 + 0.2 * jitter()) : Infinity
-    }
-
-    const renew = (due: ReadonlyArray<Lease>): Effect.Effect<void> =>
-      Effect.suspend(() => {
-        const sent = now()
-        const lengths = due.map((lease) => lease.length)
-        return Effect.map(
-          Effect.either(
-            client.pipeline(due.map((lease) => RedisScript.call(scripts.extend, lease.keys, lease.owner, lease.length)))
-          ),
-          (result) => {
-            due.forEach((lease, i) => {
-              if (!held.has(lease)) return
-              const reply = Either.isRight(result) ? result.right[i] : undefined
-              if (reply !== undefined && Either.isRight(reply)) {
-                if (reply.right !== 1) return lose(lease, "taken")
-                // An extension that was sent after this renewal says more than it does.
-                if (lease.length === lengths[i]) renewed(lease, sent)
-                else planRenewal(lease, sent)
-              } else {
-                // Not a loss by itself: there is time until the deadline.
-                lease.renewAt = now() + Math.min(1000, lease.length / 10) * (0.5 + jitter())
-              }
-              ringBy(Math.min(lease.renewAt, lease.deadline))
-            })
-          }
-        )
-      })
-
-    const sendRelease = ({ fair, keys, owner }: Claim) =>
-      client.eval(scripts.release, keys, owner, scripts.CLAIM, fair, channel)
-
-    const self: Leases = {
-      process,
-      now,
-      jitter,
-      add: ({ fair, keys, owner }, name, token, length, renew, sent) => {
-        const deadline = sent + length - driftOf(length)
-        if (now() >= deadline) return undefined
-        const lease: Lease = {
-          leases: self,
-          name,
-          keys,
-          owner,
-          fair,
-          token,
-          length,
-          deadline,
-          renewAt: Infinity,
-          renew,
-          depth: 1,
-          active: true,
-          loss: undefined,
-          signal: undefined,
-          fibers: undefined,
-          interrupted: false
-        }
-        planRenewal(lease, sent)
-        held.add(lease)
-        ringBy(Math.min(lease.renewAt, deadline))
-        return lease
-      },
-      release: (lease) =>
-        Effect.suspend(() => {
-          if (--lease.depth > 0) return Effect.succeed(lease.loss === undefined)
-          lease.active = false
-          // From here on no renewal is sent, and the answer to one underway changes nothing.
-          held.delete(lease)
-          return sendRelease(lease)
-        }),
-      abandon: (claim) =>
-        Effect.suspend(() => {
-          const fiber = run(
-            sendRelease(claim).pipe(
-              Effect.retry({
-                schedule: Schedule.spaced("200 millis").pipe(Schedule.upTo(HAND_BACK_LIMIT)),
-                while: (error) => error.isRetryable || error._tag === "RedisOutcomeUnknownError"
-              }),
-              Effect.ignoreLogged
-            )
-          )
-          // The caller is told of its own matter soon, also when the server is away.
-          return Effect.asVoid(Effect.timeoutOption(Effect.interruptible(Fiber.await(fiber)), "500 millis"))
-        }),
-      extend: (lease, length) =>
-        Effect.suspend(() => {
-          const loss = self.lossOf(lease)
-          if (loss !== undefined) return Effect.succeed(loss)
-          if (!lease.active) return Effect.succeed<Loss>("taken")
-          const sent = now()
-          return Effect.map(client.eval(scripts.extend, lease.keys, lease.owner, length), (isHeld) => {
-            if (!isHeld) {
-              if (lease.active) lose(lease, "taken")
-              return "taken"
-            }
-            lease.length = length
-            renewed(lease, sent)
-            if (lease.active) ringBy(Math.min(lease.renewAt, lease.deadline))
-            return undefined
-          })
-        }),
-      lossOf: (lease) => {
-        // A process that was paused comes here before its timers.
-        if (lease.loss === undefined && lease.active && now() >= lease.deadline) lose(lease, "expired")
-        return lease.loss
-      },
-      awaitLoss: (lease) =>
-        Effect.suspend(() => {
-          const loss = self.lossOf(lease)
-          return loss === undefined
-            ? Deferred.await(lease.signal ??= Deferred.unsafeMake<Loss>(FiberId.none))
-            : Effect.succeed(loss)
-        }),
-      interruptOnLoss: (lease, fiber) => {
-        const fibers = lease.fibers ??= new Set()
-        fibers.add(fiber)
-        if (self.lossOf(lease) !== undefined && !lease.interrupted) {
-          lease.interrupted = true
-          fiber.unsafeInterruptAsFork(FiberId.none)
-        }
-        return () => void fibers.delete(fiber)
-      }
-    }
-    return self
-  })
+  }
+  return self
+})

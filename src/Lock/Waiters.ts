@@ -21,9 +21,13 @@ interface Waiter {
   resume: ((woken: Effect.Effect<void>) => void) | undefined
 }
 
+/** Why an attempt was in vain. */
 export interface Busy {
-  readonly holder: string
+  readonly holder: string | undefined
+  /** Milliseconds; negative when it is not known. */
   readonly remaining: number
+  /** It was granted, but the answer took longer than the lease. */
+  readonly tooLate: boolean
 }
 
 export type Outcome =
@@ -48,8 +52,6 @@ const QUIET = 5000
 
 /** How many messages may wait for the one fiber that reads them; it never waits itself. */
 const CAPACITY = 65_536
-
-export const isLease = (result: Lease | Busy): result is Lease => "leases" in result
 
 export const make = (client: RedisClient, leases: Leases): Effect.Effect<Waiters, never, Scope.Scope> =>
   Effect.gen(function*() {
@@ -126,7 +128,7 @@ export const make = (client: RedisClient, leases: Leases): Effect.Effect<Waiters
             () => alarm.now() < end || waiter.heard ? next() : again(last, 0)
           )
         }
-        return "holder" in last
+        return "tooLate" in last
           ? Effect.succeed({ _tag: "TimedOut", last, waited: time - start })
           : Effect.fail(last)
       }
@@ -140,7 +142,9 @@ export const make = (client: RedisClient, leases: Leases): Effect.Effect<Waiters
               ? again(error, 100 + 100 * leases.jitter())
               : Effect.fail(error),
           onSuccess: (result) => {
-            if (isLease(result)) return Effect.succeed({ _tag: "Taken", lease: result, waited: alarm.now() - start })
+            if (leases.isLease(result)) {
+              return Effect.succeed({ _tag: "Taken", lease: result, waited: alarm.now() - start })
+            }
             const remaining = result.remaining >= 0 ? Math.min(result.remaining, QUIET) : QUIET
             return again(result, 5 + remaining * (1 + 0.1 * leases.jitter()))
           }

@@ -18,6 +18,12 @@ import * as RedisScript from "../RedisScript.js"
 
 const RESERVED = /[%}]/
 
+/** Who holds a lock or waits for it, and where. */
+export interface Owner {
+  readonly keys: ReadonlyArray<string>
+  readonly owner: string
+}
+
 /** The keys of a name. `}` would end the hash tag early, and `%` is what it is written with. */
 export const keysOf = (name: string): ReadonlyArray<string> => {
   const key = `lock:{${RESERVED.test(name) ? name.replace(/[%}]/g, encodeURIComponent) : name}}`
@@ -232,10 +238,7 @@ export const extend = RedisScript.make({
 local held = redis.call('GET', KEYS[1])
 if held and string.match(held, '^(%S+) ') == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return 0`,
-  params: (keys: ReadonlyArray<string>, owner: string, lease: number) => ({
-    keys: keys.slice(0, 1),
-    args: [owner, lease]
-  }),
+  params: ({ keys, owner }: Owner, lease: number) => ({ keys: keys.slice(0, 1), args: [owner, lease] }),
   result: RedisScript.boolean
 })
 

@@ -1,5 +1,18 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Either, Exit, FastCheck, Fiber, Layer, Metric, Option, Scope, TestClock, Tracer } from "effect"
+import {
+  Duration,
+  Effect,
+  Either,
+  Exit,
+  FastCheck,
+  Fiber,
+  Layer,
+  Metric,
+  Option,
+  Scope,
+  TestClock,
+  Tracer
+} from "effect"
 import { lockAcquired, lockNotAcquired, locksLost } from "../../src/internal/metrics.js"
 import * as Lock from "../../src/Lock/index.js"
 import { keysOf } from "../../src/Lock/scripts.js"
@@ -44,6 +57,28 @@ describe("Lock on virtual time", () => {
         assert.strictEqual(token, expected)
       }
     }).pipe(Effect.provide(Lock.layerTest)))
+
+  it.effect("a renewal that comes after an extension it was sent before does not shorten it", () =>
+    Effect.gen(function*() {
+      const server = yield* RedisTestServer
+      const client = yield* RedisClient
+      const lock = yield* Lock.Lock
+      const held = yield* Lock.acquire("late renewal", { lease: "9 seconds" })
+      yield* held.extend("9 seconds")
+      // Both are sent behind a command that takes its time; then the server seems not to know the script of the first.
+      yield* server.inject({ _tag: "delay", command: "ECHO", duration: "2 seconds", times: 1 })
+      yield* TestClock.adjust("2500 millis")
+      yield* Effect.fork(client.send("ECHO", "slow"))
+      yield* server.inject({ _tag: "reply", command: "EVALSHA", error: "NOSCRIPT No matching script.", times: 1 })
+      yield* TestClock.adjust("1500 millis")
+      const extension = yield* Effect.fork(held.extend("60 seconds"))
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(extension)
+      const left = Option.getOrThrow(yield* lock.ttl("late renewal"))
+      assert.isAbove(Duration.toSeconds(left), 55)
+      const late = (yield* server.journal).filter(({ args }) => args[0] === "EVAL" && args.at(-1) === "9000")
+      assert.lengthOf(late, 2)
+    }).pipe(Effect.scoped, Effect.provide(Lock.layerTest)))
 
   it.effect("the reply to the acquisition is lost: the same call gets the lock, once", () =>
     Effect.gen(function*() {

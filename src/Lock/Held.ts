@@ -1,0 +1,159 @@
+/**
+ * A lock that is held, and what runs under its protection.
+ */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as FiberRef from "effect/FiberRef"
+import * as FiberRefs from "effect/FiberRefs"
+import * as Option from "effect/Option"
+import * as Runtime from "effect/Runtime"
+import { positiveMillis } from "../internal/input.js"
+import type { RedisError } from "../RedisError.js"
+import type { Lease, Leases, Loss } from "./Leases.js"
+import { LockLost } from "./LockError.js"
+
+/**
+ * A lock that is held.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Held {
+  readonly name: string
+  /**
+   * Larger than the token of every earlier holder on this server. Whatever the lock protects should remember the largest
+   * token it has seen and refuse smaller ones: only that keeps out a holder that was paused and does not know yet that
+   * it lost the lock.
+   */
+  readonly fencingToken: number
+  /** Fails when the lock is lost, and never ends otherwise. */
+  readonly lost: Effect.Effect<never, LockLost>
+  /** Whether the lock is still held, as far as can be known without asking the server. */
+  readonly isHeld: Effect.Effect<boolean>
+  /** The time left until the lease ends, as far as can be known without asking the server. */
+  readonly remaining: Effect.Effect<Duration.Duration>
+  /**
+   * Runs an effect as long as the lock is held: it is interrupted when the lock is lost, and the failure is then
+   * `LockLost`, reported when the effect has stopped. Taking the same lock inside takes this one again.
+   */
+  readonly protect: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | LockLost, R>
+  /** Sets the lease to this much from now, and asks the server whether the lock is still held. */
+  readonly extend: (lease: Duration.DurationInput) => Effect.Effect<void, LockLost | RedisError>
+  /** Gives the lock back before its scope closes. `false` when it was not held any more. */
+  readonly release: Effect.Effect<boolean, RedisError>
+}
+
+export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+/** What a fiber is inside of, innermost first. */
+interface Inside {
+  readonly lease: Lease
+  readonly outer: Inside | undefined
+}
+
+const inside: FiberRef.FiberRef<Inside | undefined> = FiberRef.unsafeMake<Inside | undefined>(undefined, {
+  // What a fiber is inside of is no news for the one that joins it.
+  join: (mine) => mine
+})
+
+/** The leases that the calling fiber is inside of and still holds, innermost first, until one is accepted. */
+export const findInside = (
+  leases: Leases,
+  accept: (lease: Lease) => boolean
+): Effect.Effect<Lease | undefined> =>
+  Effect.map(FiberRef.get(inside), (chain) => {
+    for (let at = chain; at !== undefined; at = at.outer) {
+      const { lease } = at
+      if (lease.leases === leases && lease.active && accept(lease) && leases.lossOf(lease) === undefined) return lease
+    }
+    return undefined
+  })
+
+/** Whether a fiber has set no reference of its own, so that whoever joins it inherits nothing. */
+const isSame = (now: FiberRefs.FiberRefs, atStart: FiberRefs.FiberRefs | undefined): boolean => {
+  if (atStart === undefined) return false
+  for (const [ref, values] of now.locals) {
+    if (atStart.locals.get(ref) !== values && ref !== FiberRef.currentRuntimeFlags) return false
+  }
+  return true
+}
+
+export const lostError = (lease: Lease, reason: Loss): LockLost =>
+  new LockLost({ key: lease.claim.name, fencingToken: lease.token, reason })
+
+const lossOf = (held: ReadonlyArray<Lease>): LockLost | undefined => {
+  for (const lease of held) {
+    const loss = lease.leases.lossOf(lease)
+    if (loss !== undefined) return lostError(lease, loss)
+  }
+  return undefined
+}
+
+/**
+ * Runs the effect on a fiber of its own, so that losing one of the leases interrupts it and nothing else. The fiber
+ * starts at once: an effect that never waits is done when it has started.
+ */
+export const protect = <A, E, R>(
+  held: ReadonlyArray<Lease>,
+  effect: Effect.Effect<A, E, R>,
+  restore: Restore
+): Effect.Effect<A, E | LockLost, R> =>
+  Effect.flatMap(Effect.runtime<R>(), (runtime) => {
+    let atStart: FiberRefs.FiberRefs | undefined
+    const child = Runtime.runFork(runtime, restore(effect), {
+      updateRefs: (refs, fiberId) => {
+        let chain = Option.getOrUndefined(FiberRefs.get(refs, inside))
+        for (const lease of held) chain = { lease, outer: chain }
+        return atStart = FiberRefs.updateAs(refs, { fiberId, fiberRef: inside, value: chain })
+      }
+    })
+    const settle = (exit: Exit.Exit<A, E>): Effect.Effect<A, E | LockLost> => {
+      const loss = lossOf(held)
+      if (loss === undefined) return exit
+      // A failure of its own stays what it is.
+      return Exit.isSuccess(exit) || (held.some((lease) => lease.interrupted) && Cause.isInterruptedOnly(exit.cause))
+        ? Effect.fail(loss)
+        : exit
+    }
+    const done = child.unsafePoll()
+    if (done !== null) {
+      return isSame(child.getFiberRefs(), atStart)
+        ? settle(done)
+        : Effect.zipRight(Fiber.inheritAll(child), settle(done))
+    }
+    for (const lease of held) lease.leases.interruptOnLoss(lease, child)
+    return Effect.flatMap(
+      Effect.exit(Effect.onInterrupt(restore(Fiber.join(child)), () => Fiber.interrupt(child))),
+      (exit) => {
+        for (const lease of held) lease.fibers?.delete(child)
+        return settle(exit)
+      }
+    )
+  })
+
+/** A lease as its users see it. */
+export const make = (lease: Lease, release: Effect.Effect<boolean, RedisError>): Held => {
+  const { leases } = lease
+  const remaining = () =>
+    lease.active && leases.lossOf(lease) === undefined ? Math.max(0, lease.deadline - leases.now()) : 0
+  return {
+    name: lease.claim.name,
+    fencingToken: lease.token,
+    lost: Effect.flatMap(leases.awaitLoss(lease), (loss) => Effect.fail(lostError(lease, loss))),
+    isHeld: Effect.sync(() => remaining() > 0),
+    remaining: Effect.sync(() => Duration.millis(remaining())),
+    protect: (effect) => Effect.uninterruptibleMask((restore) => protect([lease], effect, restore)),
+    extend: (length) => {
+      const millis = positiveMillis("Lock.extend", "lease", length)
+      return Either.isLeft(millis) ? Effect.fail(millis.left) : Effect.flatMap(
+        leases.extend(lease, millis.right),
+        (loss) => loss === undefined ? Effect.void : Effect.fail(lostError(lease, loss))
+      )
+    },
+    release
+  }
+}
