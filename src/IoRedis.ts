@@ -64,6 +64,7 @@ const makeService = (options: {
 
     const driver: Driver = {
       ...makeExecutor(shared, true),
+      mode: "standalone",
       target: options.target,
       keyPrefix: options.keyPrefix,
       commandTimeout: options.commandTimeout,

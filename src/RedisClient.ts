@@ -262,6 +262,8 @@ export interface Service extends Executor {
   readonly healthChanges: (every: Duration.DurationInput) => Stream.Stream<Health, RedisError>
   /** The present state first, and then every change. */
   readonly state: Stream.Stream<ConnectionState>
+  /** What the client talks to. On a Cluster the keys of one command or script must be in one slot. */
+  readonly mode: "standalone" | "sentinel" | "cluster"
   /** The name with the client's prefix, for `send`. */
   readonly key: (name: string) => string
   /** The hash slot (0 to 16383) of a name, with the client's prefix. */
@@ -368,6 +370,7 @@ export interface DriverSubscriber {
  * @category drivers
  */
 export interface Driver extends DriverExecutor {
+  readonly mode: Service["mode"]
   /** For messages: the address without secrets. */
   readonly target: string
   readonly keyPrefix: string
@@ -782,6 +785,7 @@ export const make = (driver: Driver): Effect.Effect<Service, never, Scope.Scope>
           : Stream.repeatEffectWithSchedule(health, Schedule.spaced(millis.right))
       },
       state: driver.state,
+      mode: driver.mode,
       key: (name) => prefix + name,
       slot: (name) => hashSlot(prefix + name)
     }

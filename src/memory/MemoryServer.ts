@@ -406,6 +406,7 @@ export const make = (options: Options = {}): Effect.Effect<MemoryServer, never, 
           : Duration.toMillis(options.commandTimeout)
         const driver: Driver = {
           ...makeExecutor(shared, makeNames(true)),
+          mode: engine.cluster ? "cluster" : "standalone",
           target: TARGET,
           keyPrefix: options.keyPrefix ?? "",
           commandTimeout,

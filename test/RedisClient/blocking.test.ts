@@ -40,6 +40,7 @@ const make = (
     }
     const client = yield* RedisClient.make({
       ...executor,
+      mode: "standalone",
       target: "127.0.0.1:6379",
       keyPrefix: "p:",
       commandTimeout: 1000,
