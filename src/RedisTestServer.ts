@@ -53,6 +53,8 @@ export interface Service {
   readonly inject: (fault: Fault) => Effect.Effect<void>
   /** Cuts every connection; clients come back by themselves after `downtime` (at once by default). */
   readonly disconnect: (options?: { readonly downtime?: Duration.DurationInput | undefined }) => Effect.Effect<void>
+  /** How many replicas acknowledge each write, as far as `WAIT` can tell; none at first. */
+  readonly replicas: (count: number) => Effect.Effect<void>
   /** The channels and patterns that anybody is subscribed to. */
   readonly subscriptions: Effect.Effect<ReadonlyArray<string>>
   /** How many connections there are. */

@@ -8,8 +8,9 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import { checkKey, nonNegativeMillis, positiveMillis } from "../internal/input.js"
+import { checkKey, inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
 import { lockAcquired, lockNotAcquired, lockWaitSeconds } from "../internal/metrics.js"
+import type { Connection, Executor, Service as Client } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import * as Held from "./Held.js"
 import type { Claim, Lease, Leases } from "./Leases.js"
@@ -44,6 +45,14 @@ export interface Options {
    * `waitTimeout` has passed. For servers on which publishing is not allowed.
    */
   readonly retry?: Schedule.Schedule<unknown, LockNotAcquired> | undefined
+  /**
+   * How many replicas must have the lock before it counts as taken; none by default. With fewer within `replicaTimeout`
+   * it is given back, and the failure is `LockNotAcquired`. This makes it less likely that a failover loses the lock, and
+   * costs a connection for each acquisition, because the server waits on it.
+   */
+  readonly minReplicas?: number | undefined
+  /** How long to wait for the replicas; 1 second by default. */
+  readonly replicaTimeout?: Duration.DurationInput | undefined
 }
 
 export interface Settings {
@@ -53,6 +62,8 @@ export interface Settings {
   readonly fair: boolean
   readonly renew: boolean
   readonly retry: Schedule.Schedule<unknown, LockNotAcquired> | undefined
+  readonly minReplicas: number
+  readonly replicaTimeout: number
 }
 
 const defaults: Settings = {
@@ -60,7 +71,9 @@ const defaults: Settings = {
   waitTimeout: 10_000,
   fair: true,
   renew: true,
-  retry: undefined
+  retry: undefined,
+  minReplicas: 0,
+  replicaTimeout: 1000
 }
 
 export const settingsOf = (
@@ -71,7 +84,7 @@ export const settingsOf = (
   const bad = checkKey(operation, name, "name")
   if (bad !== undefined) return Either.left(bad)
   if (options === undefined) return Either.right(defaults)
-  let { lease, waitTimeout } = defaults
+  let { lease, minReplicas, replicaTimeout, waitTimeout } = defaults
   if (options.lease !== undefined) {
     const millis = positiveMillis(operation, "lease", options.lease)
     if (Either.isLeft(millis)) return Either.left(millis.left)
@@ -87,7 +100,20 @@ export const settingsOf = (
       waitTimeout = millis.right
     }
   }
+  if (options.minReplicas !== undefined) {
+    minReplicas = options.minReplicas
+    if (!Number.isSafeInteger(minReplicas) || minReplicas < 0) {
+      return Either.left(inputError(operation, "minReplicas", "a whole number of zero or more", minReplicas))
+    }
+  }
+  if (options.replicaTimeout !== undefined) {
+    const millis = positiveMillis(operation, "replicaTimeout", options.replicaTimeout)
+    if (Either.isLeft(millis)) return Either.left(millis.left)
+    replicaTimeout = millis.right
+  }
   return Either.right({
+    minReplicas,
+    replicaTimeout,
     lease,
     waitTimeout,
     fair: options.fair ?? true,
@@ -100,8 +126,10 @@ export const settingsOf = (
 export interface Candidate {
   readonly claim: Claim
   readonly settings: Settings
+  /** One of its keys, by which its server is found. */
+  readonly key: string
   /** Asks once; joins the queue when it is to wait. */
-  readonly attempt: (wait: boolean) => Effect.Effect<Lease | Waiters.Busy, RedisError>
+  readonly attempt: (executor: Executor, wait: boolean) => Effect.Effect<Lease | Waiters.Busy, RedisError>
 }
 
 export interface Acquisition {
@@ -113,23 +141,24 @@ export interface Acquisition {
     candidate: Candidate,
     restore: Held.Restore
   ) => Effect.Effect<Lease, LockNotAcquired | RedisError>
-  /**
-   * Whether it was still held. When the server can't say, the lease bounds how long it stays, and the work that is done
-   * keeps its own result.
-   */
-  readonly giveBack: (lease: Lease) => Effect.Effect<boolean>
-  /** What `enter` takes, until the scope closes. */
-  readonly scoped: (
-    enter: (restore: Held.Restore) => Effect.Effect<Lease, LockNotAcquired | RedisError>
-  ) => Effect.Effect<Held.Held, LockNotAcquired | RedisError, Scope.Scope>
+  /** What `enter` takes, until the scope closes; `make` gets how to release it before. */
+  readonly scoped: <L extends ReadonlyArray<Lease>, H>(
+    enter: Enter<L>,
+    make: (held: L, release: Effect.Effect<boolean, RedisError>) => H
+  ) => Effect.Effect<H, LockNotAcquired | RedisError, Scope.Scope>
   /** Runs an effect under the protection of what `enter` takes. */
   readonly using: <A, E, R>(
     effect: Effect.Effect<A, E, R>,
-    enter: (restore: Held.Restore) => Effect.Effect<Lease, LockNotAcquired | RedisError>
+    enter: Enter<ReadonlyArray<Lease>>
   ) => Effect.Effect<A, E | LockNotAcquired | LockLost | RedisError, R>
 }
 
-const notAcquired = (
+/** Takes all that it returns, or nothing; it is run where nothing can be interrupted. */
+export type Enter<L extends ReadonlyArray<Lease>> = (
+  restore: Held.Restore
+) => Effect.Effect<L, LockNotAcquired | RedisError>
+
+export const notAcquired = (
   key: string,
   reason: LockNotAcquired["reason"],
   last: Waiters.Busy,
@@ -140,18 +169,37 @@ const notAcquired = (
     reason,
     holder: Option.fromNullable(last.holder),
     remaining: last.remaining < 0 ? Option.none() : Option.some(Duration.millis(last.remaining)),
-    waited: Duration.millis(waited)
+    waited: Duration.millis(waited),
+    acknowledged: Option.none()
   })
 
-export const make = (leases: Leases, waiters: Waiters.Waiters): Acquisition => {
+type Outcome =
+  | Waiters.Outcome
+  /** It was taken, but too few replicas know. */
+  | { readonly _tag: "Unreplicated"; readonly acknowledged: number; readonly waited: number }
+
+/** Does it for all at the same time. */
+const each = <A, E>(
+  held: ReadonlyArray<Lease>,
+  run: (lease: Lease) => Effect.Effect<A, E>
+): Effect.Effect<ReadonlyArray<A>, E> => {
+  const [first] = held
+  // Most of the time there is one, and fibers cost more than all the rest.
+  return first !== undefined && held.length === 1
+    ? Effect.map(run(first), (result) => [result])
+    : Effect.forEach(held, run, { concurrency: "unbounded" })
+}
+
+export const make = (client: Client, leases: Leases, waiters: Waiters.Waiters): Acquisition => {
   const poll = (
     candidate: Candidate,
+    executor: Executor,
     schedule: Schedule.Schedule<unknown, LockNotAcquired>
   ): Effect.Effect<Waiters.Outcome, RedisError> =>
     Effect.flatMap(Schedule.driver(schedule), (driver) => {
       const timeout = candidate.settings.waitTimeout
       const start = leases.now()
-      const attempt = Effect.suspend(() => candidate.attempt(false))
+      const attempt = Effect.suspend(() => candidate.attempt(executor, false))
       const next: Effect.Effect<Waiters.Outcome, RedisError> = Effect.flatMap(attempt, (result) => {
         const waited = leases.now() - start
         if (leases.isLease(result)) return Effect.succeed({ _tag: "Taken", lease: result, waited })
@@ -171,13 +219,40 @@ export const make = (leases: Leases, waiters: Waiters.Waiters): Acquisition => {
       ? { _tag: "Taken", lease: result, waited: 0 }
       : { _tag: "TimedOut", last: result, waited: 0 }
 
-  const take: Acquisition["take"] = (candidate, restore) => {
+  const outcomeWith = (candidate: Candidate, executor: Executor): Effect.Effect<Waiters.Outcome, RedisError> => {
     const { attempt, claim, settings } = candidate
-    const taking = settings.retry !== undefined
-      ? poll(candidate, settings.retry)
+    return settings.retry !== undefined
+      ? poll(candidate, executor, settings.retry)
       : settings.waitTimeout === 0
-      ? Effect.map(attempt(false), outcomeOf)
-      : waiters.wait(claim.owner, settings.waitTimeout, () => attempt(true))
+      ? Effect.map(attempt(executor, false), outcomeOf)
+      : waiters.wait(claim.owner, settings.waitTimeout, () => attempt(executor, true))
+  }
+
+  /** `WAIT` is about the writes of its own connection, and holds up all others on it. */
+  const replicated = (candidate: Candidate): Effect.Effect<Outcome, RedisError> =>
+    Effect.scoped(
+      Effect.flatMap(client.reserve({ key: candidate.key }), (connection: Connection) =>
+        Effect.flatMap(outcomeWith(candidate, connection), (outcome): Effect.Effect<Outcome, RedisError> => {
+          if (outcome._tag !== "Taken") {
+            return Effect.succeed(outcome)
+          }
+          const { minReplicas, replicaTimeout } = candidate.settings
+          return Effect.map(
+            connection.sendBlocking("WAIT", [minReplicas, replicaTimeout], () =>
+              Effect.void),
+            (acknowledged) =>
+              Number(acknowledged) >= minReplicas
+                ? outcome
+                : { _tag: "Unreplicated", acknowledged: Number(acknowledged), waited: outcome.waited }
+          )
+        }))
+    )
+
+  const take: Acquisition["take"] = (candidate, restore) => {
+    const { claim, settings } = candidate
+    const taking: Effect.Effect<Outcome, RedisError> = settings.minReplicas > 0
+      ? replicated(candidate)
+      : outcomeWith(candidate, client)
     return Effect.matchCauseEffect(restore(taking), {
       onSuccess: (outcome) => {
         waiters.leave(claim.owner)
@@ -187,6 +262,21 @@ export const make = (leases: Leases, waiters: Waiters.Waiters): Acquisition => {
           return Effect.succeed(outcome.lease)
         }
         lockNotAcquired.unsafeUpdate(1, [])
+        if (outcome._tag === "Unreplicated") {
+          return Effect.zipRight(
+            leases.abandon(claim),
+            Effect.fail(
+              new LockNotAcquired({
+                key: claim.name,
+                reason: "replicas",
+                holder: Option.none(),
+                remaining: Option.none(),
+                waited: Duration.millis(outcome.waited),
+                acknowledged: Option.some(outcome.acknowledged)
+              })
+            )
+          )
+        }
         const { last, waited } = outcome
         const reason = settings.waitTimeout === 0 ? "held" : "timeout"
         const failure = Effect.fail(notAcquired(claim.name, reason, last, waited))
@@ -203,38 +293,45 @@ export const make = (leases: Leases, waiters: Waiters.Waiters): Acquisition => {
     })
   }
 
-  const giveBack: Acquisition["giveBack"] = (lease) =>
+  /**
+   * Whether it was still held. When the server can't say, the lease bounds how long it stays, and the work that is done
+   * keeps its own result.
+   */
+  const giveBack = (lease: Lease): Effect.Effect<boolean> =>
     Effect.catchAll(leases.release(lease), () => Effect.as(leases.abandon(lease.claim), true))
+
+  /** Gives all back; the first one that was not held any more. */
+  const giveBackAll = (held: ReadonlyArray<Lease>): Effect.Effect<Lease | undefined> =>
+    Effect.map(each(held, giveBack), (answers) => held.find((_, i) => answers[i] === false))
 
   return {
     take,
-    giveBack,
-    scoped: (enter) =>
+    scoped: (enter, make) =>
       Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(enter(restore), (lease) => {
+        Effect.flatMap(enter(restore), (held) => {
           // A handle gives its share back once, however often it is asked to.
           let given = false
           const release = Effect.suspend(() => {
             if (given) return Effect.succeed(false)
             given = true
-            return leases.release(lease)
+            return Effect.map(each(held, leases.release), (answers) => answers.every(Boolean))
           })
-          return Effect.flatMap(Effect.scope, (scope) =>
-            Effect.as(
-              Scope.addFinalizer(scope, Effect.catchAll(release, () => leases.abandon(lease.claim))),
-              Held.make(lease, release)
-            ))
+          const finalizer = Effect.catchAll(release, () => each(held, (lease) => leases.abandon(lease.claim)))
+          return Effect.flatMap(
+            Effect.scope,
+            (scope) => Effect.as(Scope.addFinalizer(scope, finalizer), make(held, release))
+          )
         })
       ),
     using: (effect, enter) =>
       Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(enter(restore), (lease) =>
-          Effect.matchCauseEffect(Held.protect([lease], effect, restore), {
-            onFailure: (cause) => Effect.zipRight(giveBack(lease), Effect.failCause(cause)),
+        Effect.flatMap(enter(restore), (held) =>
+          Effect.matchCauseEffect(Held.protect(held, effect, restore), {
+            onFailure: (cause) => Effect.zipRight(giveBackAll(held), Effect.failCause(cause)),
             onSuccess: (value) =>
               Effect.flatMap(
-                giveBack(lease),
-                (held) => held ? Exit.succeed(value) : Effect.fail(Held.lostError(lease, "taken"))
+                giveBackAll(held),
+                (lost) => lost === undefined ? Exit.succeed(value) : Effect.fail(Held.lostError(lost, "taken"))
               )
           }))
       )

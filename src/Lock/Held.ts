@@ -47,6 +47,19 @@ export interface Held {
   readonly release: Effect.Effect<boolean, RedisError>
 }
 
+/**
+ * Several locks that are held together. What is lost with one of them is lost with all.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface HeldAll extends Omit<Held, "name" | "fencingToken"> {
+  /** In the order in which all processes take them. */
+  readonly names: ReadonlyArray<string>
+  /** Of each name. */
+  readonly fencingTokens: ReadonlyMap<string, number>
+}
+
 export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 /** What a fiber is inside of, innermost first. */
@@ -135,25 +148,49 @@ export const protect = <A, E, R>(
     )
   })
 
-/** A lease as its users see it. */
-export const make = (lease: Lease, release: Effect.Effect<boolean, RedisError>): Held => {
-  const { leases } = lease
-  const remaining = () =>
-    lease.active && leases.lossOf(lease) === undefined ? Math.max(0, lease.deadline - leases.now()) : 0
+/** Leases that are held together, as their users see them. */
+export const makeAll = (held: ReadonlyArray<Lease>, release: Effect.Effect<boolean, RedisError>): HeldAll => {
+  const remaining = () => Math.min(...held.map(remainingOf))
   return {
-    name: lease.claim.name,
-    fencingToken: lease.token,
-    lost: Effect.flatMap(leases.awaitLoss(lease), (loss) => Effect.fail(lostError(lease, loss))),
+    names: held.map(({ claim }) => claim.name),
+    fencingTokens: new Map(held.map(({ claim, token }) => [claim.name, token])),
+    lost: Effect.raceAll(held.map(lostOf)),
     isHeld: Effect.sync(() => remaining() > 0),
     remaining: Effect.sync(() => Duration.millis(remaining())),
-    protect: (effect) => Effect.uninterruptibleMask((restore) => protect([lease], effect, restore)),
+    protect: (effect) => Effect.uninterruptibleMask((restore) => protect(held, effect, restore)),
     extend: (length) => {
       const millis = positiveMillis("Lock.extend", "lease", length)
-      return Either.isLeft(millis) ? Effect.fail(millis.left) : Effect.flatMap(
-        leases.extend(lease, millis.right),
-        (loss) => loss === undefined ? Effect.void : Effect.fail(lostError(lease, loss))
-      )
+      return Either.isLeft(millis)
+        ? Effect.fail(millis.left)
+        : Effect.forEach(held, (lease) => extendTo(lease, millis.right), { concurrency: "unbounded", discard: true })
     },
     release
   }
 }
+
+const remainingOf = (lease: Lease): number =>
+  lease.active && lease.leases.lossOf(lease) === undefined ? Math.max(0, lease.deadline - lease.leases.now()) : 0
+
+const lostOf = (lease: Lease): Effect.Effect<never, LockLost> =>
+  Effect.flatMap(lease.leases.awaitLoss(lease), (loss) => Effect.fail(lostError(lease, loss)))
+
+const extendTo = (lease: Lease, length: number): Effect.Effect<void, LockLost | RedisError> =>
+  Effect.flatMap(
+    lease.leases.extend(lease, length),
+    (loss) => loss === undefined ? Effect.void : Effect.fail(lostError(lease, loss))
+  )
+
+/** A lease as its users see it. */
+export const make = (lease: Lease, release: Effect.Effect<boolean, RedisError>): Held => ({
+  name: lease.claim.name,
+  fencingToken: lease.token,
+  lost: lostOf(lease),
+  isHeld: Effect.sync(() => remainingOf(lease) > 0),
+  remaining: Effect.sync(() => Duration.millis(remainingOf(lease))),
+  protect: (effect) => Effect.uninterruptibleMask((restore) => protect([lease], effect, restore)),
+  extend: (length) => {
+    const millis = positiveMillis("Lock.extend", "lease", length)
+    return Either.isLeft(millis) ? Effect.fail(millis.left) : extendTo(lease, millis.right)
+  },
+  release
+})

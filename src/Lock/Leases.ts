@@ -100,6 +100,9 @@ const driftOf = (length: number): number => Math.min(length * 0.01 + 2, length /
 
 const HAND_BACK_LIMIT = "1 minute"
 
+/** Whether asking again makes sense. All that is asked of an authority may be asked twice. */
+export const mayPass = (error: RedisError): boolean => error.isRetryable || error._tag === "RedisOutcomeUnknownError"
+
 /** A kind of lock on one server: its script that renews, and how it is given back. */
 export const onServer = <C extends Claim>(client: RedisClient.Service, kind: {
   readonly renewal: RedisScript.RedisScript<[claim: C, length: number], boolean>
@@ -125,7 +128,7 @@ export const make: Effect.Effect<Leases, never, Scope.Scope> = Effect.gen(functi
   const { now, ringBy, run } = yield* Alarm.make(() => tick())
   const process = randomBytes(9).toString("base64url").replace(/[-_]/g, "0")
   let owners = 0
-  const held = new Set<Lease>()
+  const held = new Map<Claim, Lease>()
 
   let seed = yield* Random.nextIntBetween(1, 2 ** 31 - 1)
   // A multiplicative congruential generator is random enough to spread timers.
@@ -134,7 +137,7 @@ export const make: Effect.Effect<Leases, never, Scope.Scope> = Effect.gen(functi
   const lose = (lease: Lease, loss: Loss): void => {
     if (lease.loss !== undefined) return
     lease.loss = loss
-    held.delete(lease)
+    held.delete(lease.claim)
     locksLost.unsafeUpdate(1, [])
     if (lease.signal !== undefined) Deferred.unsafeDone(lease.signal, Effect.succeed(loss))
     for (const fiber of lease.fibers ?? []) {
@@ -154,7 +157,7 @@ export const make: Effect.Effect<Leases, never, Scope.Scope> = Effect.gen(functi
     const time = now()
     const due: Array<Lease> = []
     let next = Infinity
-    for (const lease of held) {
+    for (const lease of held.values()) {
       if (time >= lease.deadline) {
         lose(lease, "expired")
         continue
@@ -184,7 +187,7 @@ export const make: Effect.Effect<Leases, never, Scope.Scope> = Effect.gen(functi
       const asked = due.map((lease) => [lease.claim, lease.length] as const)
       return Effect.map(authority.renew(asked), (answers) => {
         due.forEach((lease, i) => {
-          if (!held.has(lease)) return
+          if (!held.has(lease.claim)) return
           const answer = answers[i]
           if (answer !== undefined && Either.isRight(answer)) {
             if (!answer.right) return lose(lease, "taken")
@@ -235,7 +238,7 @@ export const make: Effect.Effect<Leases, never, Scope.Scope> = Effect.gen(functi
         interrupted: false
       }
       planRenewal(lease, sent)
-      held.add(lease)
+      held.set(claim, lease)
       ringBy(Math.min(lease.renewAt, deadline))
       return lease
     },
@@ -244,16 +247,20 @@ export const make: Effect.Effect<Leases, never, Scope.Scope> = Effect.gen(functi
         if (--lease.depth > 0) return Effect.succeed(lease.loss === undefined)
         lease.active = false
         // From here on no renewal is sent, and the answer to one underway changes nothing.
-        held.delete(lease)
+        held.delete(lease.claim)
         return lease.claim.authority.release(lease.claim)
       }),
     abandon: (claim) =>
       Effect.suspend(() => {
+        // It may have been taken a moment before its taker was interrupted.
+        const lease = held.get(claim)
+        if (lease !== undefined) lease.active = false
+        held.delete(claim)
         const fiber = run(
           claim.authority.release(claim).pipe(
             Effect.retry({
               schedule: Schedule.spaced("200 millis").pipe(Schedule.upTo(HAND_BACK_LIMIT)),
-              while: (error) => error.isRetryable || error._tag === "RedisOutcomeUnknownError"
+              while: mayPass
             }),
             Effect.ignoreLogged
           )

@@ -13,11 +13,11 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { checkKey, inputError, positiveMillis } from "../internal/input.js"
 import { withSpan } from "../internal/telemetry.js"
-import type { RedisClient } from "../RedisClient.js"
-import type { RedisError } from "../RedisError.js"
+import type { Executor, RedisClient } from "../RedisClient.js"
+import type { RedisError, RedisInputError } from "../RedisError.js"
 import { layer as testServer, type RedisTestServer } from "../RedisTestServer.js"
-import { type Options, type Settings, settingsOf } from "./Acquisition.js"
-import { findInside, type Held, type Restore } from "./Held.js"
+import { type Enter, notAcquired, type Options, type Settings, settingsOf } from "./Acquisition.js"
+import { findInside, type Held, type HeldAll, make as makeHeld, makeAll as makeHeldAll, type Restore } from "./Held.js"
 import * as Leases from "./Leases.js"
 import { FencingTokenRejected, type LockLost, type LockNotAcquired } from "./LockError.js"
 import { layer as processLayer, LockProcess, make as makeProcess } from "./LockProcess.js"
@@ -30,7 +30,7 @@ import type { Busy } from "./Waiters.js"
 
 export type { Options } from "./Acquisition.js"
 
-export type { Held } from "./Held.js"
+export type { Held, HeldAll } from "./Held.js"
 
 /**
  * What is known about a lock that somebody holds.
@@ -64,11 +64,27 @@ export interface Service {
     options?: Omit<Options, "waitTimeout" | "retry">
   ) => Effect.Effect<Option.Option<Held>, RedisError, Scope.Scope>
   /**
+   * Takes several locks, or none, and gives them back when the scope closes. All processes take them in the same order,
+   * so those that ask for the same names in opposite orders don't wait for each other.
+   */
+  readonly acquireAll: (
+    names: ReadonlyArray<string>,
+    options?: Options
+  ) => Effect.Effect<HeldAll, LockNotAcquired | RedisError, Scope.Scope>
+  /**
    * Runs an effect while holding the lock. See `withLock`.
    */
   readonly withLock: <A, E, R>(
     effect: Effect.Effect<A, E, R>,
     name: string,
+    options?: Options
+  ) => Effect.Effect<A, E | LockNotAcquired | LockLost | RedisError, R>
+  /**
+   * Runs an effect while holding several locks. See `withLocks`.
+   */
+  readonly withLocks: <A, E, R>(
+    effect: Effect.Effect<A, E, R>,
+    names: ReadonlyArray<string>,
     options?: Options
   ) => Effect.Effect<A, E | LockNotAcquired | LockLost | RedisError, R>
   /**
@@ -147,67 +163,151 @@ interface Claim extends Leases.Claim, scripts.Owner {
   readonly fair: boolean
 }
 
+/** Nothing is known of who holds it. */
+const NOBODY: Busy = { holder: undefined, remaining: -1, tooLate: false }
+
 const makeShared: Effect.Effect<Service, never, LockProcess> = Effect.gen(function*() {
-  const { acquisition, channel, client, leases } = yield* LockProcess
+  const { acquisition, client, leases, notices } = yield* LockProcess
 
   const authority = Leases.onServer<Claim>(client, {
     renewal: scripts.extend,
-    release: ({ fair, keys, owner }) => client.eval(scripts.release, keys, owner, scripts.CLAIM, fair, channel)
+    release: ({ fair, keys, owner }) => client.eval(scripts.release, keys, owner, fair, notices)
+  })
+
+  const claimOf = (name: string, owner: string, { fair }: Settings): Claim => ({
+    authority,
+    name,
+    keys: scripts.keysOf(name),
+    owner,
+    fair
   })
 
   /** One attempt. An answer that took as long as the lease is worth nothing. */
   const attempt = (
+    executor: Executor,
     claim: Claim,
-    settings: Settings,
+    { fair, lease, renew }: Settings,
     wait: boolean
   ): Effect.Effect<Leases.Lease | Busy, RedisError> => {
     const sent = leases.now()
     return Effect.map(
-      client.eval(
-        scripts.acquire,
-        claim.keys,
-        claim.owner,
-        settings.lease,
-        scripts.CLAIM,
-        wait,
-        settings.fair,
-        channel
-      ),
+      executor.eval(scripts.acquire, claim.keys, claim.owner, lease, wait, fair, notices),
       (reply) =>
         typeof reply === "number"
-          ? leases.add(claim, reply, settings.lease, settings.renew, sent) ??
-            { holder: claim.owner, remaining: 0, tooLate: true }
+          ? leases.add(claim, reply, lease, renew, sent) ?? { holder: claim.owner, remaining: 0, tooLate: true }
           : { holder: reply.holder, remaining: reply.remaining, tooLate: false }
     )
   }
+
+  const take = (claim: Claim, settings: Settings, restore: Restore) =>
+    acquisition.take({
+      claim,
+      settings,
+      key: claim.keys[0]!,
+      attempt: (executor, wait) => attempt(executor, claim, settings, wait)
+    }, restore)
 
   const find = (name: string): Effect.Effect<Leases.Lease | undefined> =>
     findInside(leases, ({ claim }) => claim.name === name && claim.authority === authority)
 
   /** The same lock once more when the fiber is inside of it already, and else the lock. */
-  const enter =
-    (name: string, settings: Settings) =>
-    (restore: Restore): Effect.Effect<Leases.Lease, LockNotAcquired | RedisError> =>
-      Effect.flatMap(find(name), (lease) => {
-        if (lease !== undefined) {
-          lease.depth++
-          return Effect.succeed(lease)
-        }
-        const claim: Claim = {
-          authority,
-          name,
-          keys: scripts.keysOf(name),
-          owner: leases.nextOwner(),
-          fair: settings.fair
-        }
-        return acquisition.take({ claim, settings, attempt: (wait) => attempt(claim, settings, wait) }, restore)
+  const enter = (name: string, settings: Settings): Enter<readonly [Leases.Lease]> => (restore) =>
+    Effect.flatMap(find(name), (lease) => {
+      if (lease !== undefined) {
+        lease.depth++
+        return Effect.succeed([lease] as const)
+      }
+      return Effect.map(
+        take(claimOf(name, leases.nextOwner(), settings), settings, restore),
+        (lease) => [lease] as const
+      )
+    })
+
+  // --- Several names ---
+
+  /** All of them by one script, when they are free and one server has them. */
+  const takeAtOnce = (
+    claims: ReadonlyArray<Claim>,
+    { lease, renew }: Settings
+  ): Effect.Effect<ReadonlyArray<Leases.Lease> | undefined, RedisError> => {
+    const sent = leases.now()
+    return Effect.map(client.eval(scripts.acquireAll, claims, lease), (tokens) => {
+      const taken = tokens?.map((token, i) => leases.add(claims[i]!, token, lease, renew, sent))
+      return taken?.every((lease) => lease !== undefined) === true ? taken : undefined
+    })
+  }
+
+  /** One after the other, in the order of names that all processes keep, so that no two wait for each other. */
+  const takeInOrder = (
+    claims: ReadonlyArray<Claim>,
+    settings: Settings,
+    end: number,
+    restore: Restore
+  ): Effect.Effect<ReadonlyArray<Leases.Lease>, LockNotAcquired | RedisError> =>
+    Effect.reduce(claims, [] as ReadonlyArray<Leases.Lease>, (taken, claim) =>
+      Effect.map(
+        take(claim, { ...settings, waitTimeout: Math.max(0, end - leases.now()) }, restore),
+        (lease) => [...taken, lease]
+      ))
+
+  const takeAll = (
+    claims: ReadonlyArray<Claim>,
+    settings: Settings,
+    restore: Restore
+  ): Effect.Effect<ReadonlyArray<Leases.Lease>, LockNotAcquired | RedisError> => {
+    const start = leases.now()
+    const slots = new Set(claims.map(({ keys }) => client.slot(keys[0]!)))
+    const atOnce = settings.minReplicas === 0 && (client.mode !== "cluster" || slots.size === 1)
+    const inOrder = takeInOrder(claims, settings, start + settings.waitTimeout, restore)
+    const taking = atOnce
+      ? Effect.flatMap(
+        Effect.catchIf(
+          restore(takeAtOnce(claims, settings)),
+          (error) => settings.waitTimeout > 0 && Leases.mayPass(error),
+          () => Effect.succeed(undefined)
+        ),
+        (taken) => taken === undefined ? inOrder : Effect.succeed(taken)
+      )
+      : inOrder
+    return Effect.onError(
+      Effect.flatMap(taking, (taken) => {
+        const lost = taken.find((lease) => leases.lossOf(lease) !== undefined)
+        // One may be lost while another is waited for.
+        return lost === undefined
+          ? Effect.succeed(taken)
+          : Effect.fail(notAcquired(lost.claim.name, "timeout", NOBODY, leases.now() - start))
+      }),
+      () => Effect.forEach(claims, leases.abandon, { concurrency: "unbounded", discard: true })
+    )
+  }
+
+  /** Those that the fiber is inside of once more, and the others. */
+  const enterAll =
+    (names: ReadonlyArray<string>, settings: Settings): Enter<ReadonlyArray<Leases.Lease>> => (restore) =>
+      Effect.flatMap(Effect.forEach(names, find), (found) => {
+        const owner = leases.nextOwner()
+        const missing = names.filter((_, i) => found[i] === undefined)
+        const claims = missing.map((name) => claimOf(name, owner, settings))
+        const taking = claims.length === 0 ? Effect.succeed([]) : takeAll(claims, settings, restore)
+        return Effect.map(taking, (taken) => {
+          const rest = taken.values()
+          return found.map((lease) => {
+            if (lease === undefined) return rest.next().value!
+            lease.depth++
+            return lease
+          })
+        })
       })
 
   const acquire: Service["acquire"] = (name, options) => {
     const settings = settingsOf("Lock.acquire", name, options)
     return Either.isLeft(settings)
       ? Effect.fail(settings.left)
-      : withSpan(acquisition.scoped(enter(name, settings.right)), "lock.acquire", () => attributes(name))
+      : withSpan(
+        acquisition.scoped(enter(name, settings.right), ([lease], release) => makeHeld(lease, release)),
+        "lock.acquire",
+        () => attributes(name)
+      )
   }
 
   const tryAcquire: Service["tryAcquire"] = (name, options) => {
@@ -216,7 +316,9 @@ const makeShared: Effect.Effect<Service, never, LockProcess> = Effect.gen(functi
       ? Effect.fail(settings.left)
       : withSpan(
         Effect.catchTag(
-          Effect.asSome(acquisition.scoped(enter(name, settings.right))),
+          Effect.asSome(
+            acquisition.scoped(enter(name, settings.right), ([lease], release) => makeHeld(lease, release))
+          ),
           "LockNotAcquired",
           () => Effect.succeedNone
         ),
@@ -233,6 +335,28 @@ const makeShared: Effect.Effect<Service, never, LockProcess> = Effect.gen(functi
       "lock.withLock",
       () => attributes(name)
     )
+  }
+
+  const acquireAll: Service["acquireAll"] = (names, options) => {
+    const asked = askedFor("Lock.acquireAll", names, options)
+    return Either.isLeft(asked)
+      ? Effect.fail(asked.left)
+      : withSpan(
+        acquisition.scoped(enterAll(asked.right.names, asked.right.settings), makeHeldAll),
+        "lock.acquireAll",
+        () => attributes(asked.right.names.join(" "))
+      )
+  }
+
+  const withLocksService: Service["withLocks"] = (effect, names, options) => {
+    const asked = askedFor("Lock.withLocks", names, options)
+    return Either.isLeft(asked)
+      ? Effect.fail(asked.left)
+      : withSpan(
+        acquisition.using(effect, enterAll(asked.right.names, asked.right.settings)),
+        "lock.withLocks",
+        () => attributes(asked.right.names.join(" "))
+      )
   }
 
   const checked = <A>(
@@ -258,8 +382,10 @@ const makeShared: Effect.Effect<Service, never, LockProcess> = Effect.gen(functi
 
   return {
     acquire,
+    acquireAll,
     tryAcquire,
     withLock: withLockService,
+    withLocks: withLocksService,
     fencingToken: (name) =>
       Effect.map(find(name), (lease) => Option.map(Option.fromNullable(lease), ({ token }) => token)),
     isLocked: (name) =>
@@ -270,7 +396,7 @@ const makeShared: Effect.Effect<Service, never, LockProcess> = Effect.gen(functi
       checked(
         "Lock.forceRelease",
         name,
-        (keys) => client.eval(scripts.forceRelease, keys, scripts.CLAIM, channel)
+        (keys) => client.eval(scripts.forceRelease, keys, notices)
       ),
     fencedSet: (key, value, token, options) => {
       const bad = checkKey("Lock.fencedSet", key)
@@ -311,6 +437,24 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
   makeProcess,
   (shared) => Effect.provideService(makeShared, LockProcess, shared)
 )
+
+/** Each name once, in the order that all processes keep. */
+const askedFor = (
+  operation: string,
+  names: ReadonlyArray<string>,
+  options: Options | undefined
+): Either.Either<{ readonly names: ReadonlyArray<string>; readonly settings: Settings }, RedisInputError> => {
+  const [first, ...others] = new Set(names)
+  if (first === undefined) return Either.left(inputError(operation, "names", "at least one name", "none"))
+  for (const name of others) {
+    const bad = checkKey(operation, name, "name")
+    if (bad !== undefined) return Either.left(bad)
+  }
+  return Either.map(
+    settingsOf(operation, first, options),
+    (settings) => ({ names: [first, ...others].sort(), settings })
+  )
+}
 
 const attributes = (name: string) => ({ "effect_redis.lock.name": name })
 
@@ -403,6 +547,56 @@ export const acquire = (
   options?: Options
 ): Effect.Effect<Held, LockNotAcquired | RedisError, Lock | Scope.Scope> =>
   Effect.flatMap(Lock, (lock) => lock.acquire(name, options))
+
+/**
+ * Runs an effect while holding several locks: all of them, or none. Each name is locked as by `withLock`, and has its own
+ * fencing token: `Lock.fencingToken(name)` inside.
+ *
+ * When all are free they are taken by one command; on a Cluster, and when somebody has one of them, one after the other in
+ * the order of their names.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Lock } from "effect-redis-kit"
+ *
+ * declare const transfer: Effect.Effect<void>
+ *
+ * const program = transfer.pipe(Lock.withLocks(["account:42", "account:7"], { waitTimeout: "2 seconds" }))
+ * ```
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const withLocks: {
+  (
+    names: ReadonlyArray<string>,
+    options?: Options
+  ): <A, E, R>(
+    effect: Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | LockNotAcquired | LockLost | RedisError, R | Lock>
+  <A, E, R>(
+    effect: Effect.Effect<A, E, R>,
+    names: ReadonlyArray<string>,
+    options?: Options
+  ): Effect.Effect<A, E | LockNotAcquired | LockLost | RedisError, R | Lock>
+} = dual(
+  (args) => Effect.isEffect(args[0]),
+  <A, E, R>(effect: Effect.Effect<A, E, R>, names: ReadonlyArray<string>, options?: Options) =>
+    Effect.flatMap(Lock, (lock) => lock.withLocks(effect, names, options))
+)
+
+/**
+ * Takes several locks, or none, and gives them back when the scope closes.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const acquireAll = (
+  names: ReadonlyArray<string>,
+  options?: Options
+): Effect.Effect<HeldAll, LockNotAcquired | RedisError, Lock | Scope.Scope> =>
+  Effect.flatMap(Lock, (lock) => lock.acquireAll(names, options))
 
 /**
  * Takes a lock if it is free at this moment.

@@ -4,11 +4,13 @@
  * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
 /**
  * Somebody else holds the lock: at this moment (`reason` is `"held"`), or for all of the time that was allowed for
- * waiting (`"timeout"`). `holder` and `remaining` are what the server last said of the present holder and its lease.
+ * waiting (`"timeout"`). `holder` and `remaining` are what the server last said of the present holder and its lease. Or
+ * nobody holds it, but fewer replicas than demanded acknowledged it in time (`"replicas"`), and it was given back.
  *
  * @since 0.1.0
  * @category errors
@@ -17,17 +19,26 @@ export class LockNotAcquired extends Schema.TaggedError<LockNotAcquired>("effect
   "LockNotAcquired",
   {
     key: Schema.String,
-    reason: Schema.Literal("held", "timeout"),
+    reason: Schema.Literal("held", "timeout", "replicas"),
     holder: Schema.Option(Schema.String),
     remaining: Schema.Option(Schema.Duration),
-    waited: Schema.Duration
+    waited: Schema.Duration,
+    /** How many replicas acknowledged it, when they were asked. */
+    acknowledged: Schema.Option(Schema.Number)
   }
 ) {
   /** @since 0.1.0 */
   override get message(): string {
-    return this.reason === "held"
-      ? `the lock "${this.key}" is held by somebody else`
-      : `the lock "${this.key}" did not become free within ${Duration.format(this.waited)}`
+    switch (this.reason) {
+      case "held":
+        return `the lock "${this.key}" is held by somebody else`
+      case "timeout":
+        return `the lock "${this.key}" did not become free within ${Duration.format(this.waited)}`
+      case "replicas":
+        return `the lock "${this.key}" was acknowledged by ${
+          Option.getOrElse(this.acknowledged, () => 0)
+        } replicas only`
+    }
   }
 }
 

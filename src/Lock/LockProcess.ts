@@ -9,15 +9,14 @@ import type * as Scope from "effect/Scope"
 import { RedisClient, type Service as Client } from "../RedisClient.js"
 import * as Acquisition from "./Acquisition.js"
 import * as Leases from "./Leases.js"
-import { CHANNEL } from "./scripts.js"
+import { CHANNEL, type Notices } from "./scripts.js"
 import * as Waiters from "./Waiters.js"
 
 interface Shared {
   readonly client: Client
   readonly leases: Leases.Leases
   readonly acquisition: Acquisition.Acquisition
-  /** What the channels of all processes begin with, as the server knows them. */
-  readonly channel: string
+  readonly notices: Notices
 }
 
 export class LockProcess extends Context.Tag("effect-redis-kit/Lock/LockProcess")<LockProcess, Shared>() {}
@@ -26,7 +25,12 @@ export const make: Effect.Effect<Shared, never, RedisClient | Scope.Scope> = Eff
   const client = yield* RedisClient
   const leases = yield* Leases.make
   const waiters = yield* Waiters.make(client, leases)
-  return { client, leases, acquisition: Acquisition.make(leases, waiters), channel: client.key(CHANNEL) }
+  return {
+    client,
+    leases,
+    acquisition: Acquisition.make(client, leases, waiters),
+    notices: { channel: client.key(CHANNEL), cluster: client.mode === "cluster" }
+  }
 })
 
 /** A constant, so that the locks that are built together share one. */

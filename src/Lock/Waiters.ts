@@ -10,7 +10,7 @@ import * as Scope from "effect/Scope"
 import * as Alarm from "../internal/alarm.js"
 import type { Gap, Message, Service as RedisClient } from "../RedisClient.js"
 import type { RedisError } from "../RedisError.js"
-import type { Lease, Leases } from "./Leases.js"
+import { type Lease, type Leases, mayPass } from "./Leases.js"
 import * as scripts from "./scripts.js"
 
 interface Waiter {
@@ -138,7 +138,7 @@ export const make = (client: RedisClient, leases: Leases): Effect.Effect<Waiters
         waiter.heard = false
         return Effect.matchEffect(attempt(), {
           onFailure: (error) =>
-            error.isRetryable || error._tag === "RedisOutcomeUnknownError"
+            mayPass(error)
               ? again(error, 100 + 100 * leases.jitter())
               : Effect.fail(error),
           onSuccess: (result) => {

@@ -34,7 +34,18 @@ export const keysOf = (name: string): ReadonlyArray<string> => {
 export const CHANNEL = "lock:process:"
 
 /** How long whoever's turn it is may take to claim the lock, in milliseconds; never longer than its lease. */
-export const CLAIM = 2000
+const CLAIM = 2000
+
+const TURN = String(CLAIM)
+
+/** How scripts tell the processes that wait. */
+export interface Notices {
+  /** What the channels of all processes begin with, as the server knows them. */
+  readonly channel: string
+  readonly cluster: boolean
+}
+
+const flag = (value: boolean): string => value ? "1" : "0"
 
 /** A day in milliseconds, for how long the last token is remembered. */
 const DAY = "'86400000'"
@@ -49,6 +60,11 @@ const nextToken = `
 
 /** What has to do with waiters. A script that finds none ends before it. */
 const handing = `
+-- On a Cluster the server counts only those who listen to itself: nobody is known to be gone.
+local function reaches(owner, channel, message)
+  return redis.call('PUBLISH', channel .. string.match(owner, '^[^:]+'), message) > 0 or ARGV[#ARGV] == '1'
+end
+
 local function read_lock(value)
   return string.match(value, '^(%S+) (%d+)$')
 end
@@ -96,7 +112,7 @@ local function hand_over(channel, claim, me, lease)
       return nil
     end
     if owner == me then return grant(me, lease, last) end
-    if redis.call('PUBLISH', channel .. process_of(owner), 'turn ' .. owner) > 0 then
+    if reaches(owner, channel, 'turn ' .. owner) then
       grant(owner, claim, last, true)
       watch_turn(channel, claim, process_of(owner) .. ':')
       return nil
@@ -109,7 +125,7 @@ end
 local function announce(channel)
   while true do
     local owner = redis.call('ZRANGE', queue, 0, 0)[1]
-    if not owner or redis.call('PUBLISH', channel .. process_of(owner), 'turn ' .. owner) > 0 then return end
+    if not owner or reaches(owner, channel, 'turn ' .. owner) then return end
     drop(process_of(owner))
   end
 end
@@ -139,7 +155,8 @@ const attempt = (reply: Reply): Either.Either<Attempt, string> =>
 /**
  * Takes the lock, claims it when it is the owner's turn, or joins the queue. O(log n) with n waiters.
  *
- * KEYS lock, queue, fence. ARGV owner, lease, claim (milliseconds), whether to wait, whether to be fair, channel.
+ * KEYS lock, queue, fence. ARGV owner, lease, claim (milliseconds), whether to wait, whether to be fair, channel, whether
+ * it is a Cluster.
  * Returns the token, or `[milliseconds left, holder]`.
  */
 export const acquire = RedisScript.make({
@@ -189,19 +206,65 @@ return { redis.call('PTTL', lock), owner }`,
     keys: ReadonlyArray<string>,
     owner: string,
     lease: number,
-    claim: number,
     wait: boolean,
     fair: boolean,
-    channel: string
-  ) => ({ keys, args: [owner, String(lease), String(claim), wait ? "1" : "0", fair ? "1" : "0", channel] }),
+    { channel, cluster }: Notices
+  ) => ({ keys, args: [owner, String(lease), TURN, flag(wait), flag(fair), channel, flag(cluster)] }),
   result: attempt
+})
+
+/**
+ * Takes several locks, or none of them: all must be free, and nobody may wait for any. O(n) with n names.
+ *
+ * KEYS lock, queue, fence of each name. ARGV owner, lease. Returns the token of each, or nothing.
+ */
+export const acquireAll = RedisScript.make({
+  name: "lock.acquireAll",
+  idempotent: true,
+  lua: `
+local me, lease = ARGV[1], ARGV[2]
+local tokens = {}
+for i = 1, #KEYS, 3 do
+  local held = redis.call('GET', KEYS[i])
+  if held then
+    local owner, token = string.match(held, '^(%S+) (%d+)$')
+    if owner ~= me then return false end
+    tokens[(i + 2) / 3] = tonumber(token)
+  elseif redis.call('EXISTS', KEYS[i + 1]) == 1 then
+    return false
+  end
+end
+for i = 1, #KEYS, 3 do
+  local n = (i + 2) / 3
+  if tokens[n] then
+    redis.call('PEXPIRE', KEYS[i], lease)
+  else
+    local last = redis.call('GET', KEYS[i + 2])
+    ${nextToken}
+    redis.call('SET', KEYS[i + 2], text, 'PX', ${DAY})
+    redis.call('SET', KEYS[i], me .. ' ' .. text, 'PX', lease)
+    tokens[n] = token
+  end
+end
+return tokens`,
+  params: (owners: ReadonlyArray<Owner>, lease: number) => ({
+    keys: owners.flatMap(({ keys }) => keys),
+    args: [owners[0]?.owner ?? "", lease]
+  }),
+  result: (reply): Either.Either<ReadonlyArray<number> | undefined, string> =>
+    reply === null
+      ? Either.right(undefined)
+      : Array.isArray(reply)
+      ? Either.right(reply.map(Number))
+      : Either.left("a token for each name, or nothing")
 })
 
 /**
  * Ends whatever an owner has to do with a name: frees the lock when it holds it, and leaves the queue. O(log n) with n
  * waiters.
  *
- * KEYS lock, queue, fence. ARGV owner, claim, whether to be fair, channel. Returns whether the owner held the lock.
+ * KEYS lock, queue, fence. ARGV owner, claim, whether to be fair, channel, whether it is a Cluster. Returns whether the
+ * owner held the lock.
  */
 export const release = RedisScript.make({
   name: "lock.release",
@@ -219,9 +282,9 @@ if not mine then redis.call('ZREM', queue, me) end
 -- The word that the lock is free may have been for this owner: it goes on to the next.
 if mine or not held then free(channel, claim, fair) end
 return mine and 1 or 0`,
-  params: (keys: ReadonlyArray<string>, owner: string, claim: number, fair: boolean, channel: string) => ({
+  params: (keys: ReadonlyArray<string>, owner: string, fair: boolean, { channel, cluster }: Notices) => ({
     keys,
-    args: [owner, String(claim), fair ? "1" : "0", channel]
+    args: [owner, TURN, flag(fair), channel, flag(cluster)]
   }),
   result: RedisScript.boolean
 })
@@ -245,7 +308,7 @@ return 0`,
 /**
  * Frees the lock whoever holds it. O(log n) with n waiters.
  *
- * KEYS lock, queue, fence. ARGV claim, channel. Returns whether anybody held it.
+ * KEYS lock, queue, fence. ARGV claim, channel, whether it is a Cluster. Returns whether anybody held it.
  */
 export const forceRelease = RedisScript.make({
   name: "lock.forceRelease",
@@ -255,7 +318,10 @@ ${handing}
 local held = redis.call('EXISTS', lock)
 free(ARGV[2], ARGV[1], true)
 return held`,
-  params: (keys: ReadonlyArray<string>, claim: number, channel: string) => ({ keys, args: [claim, channel] }),
+  params: (keys: ReadonlyArray<string>, { channel, cluster }: Notices) => ({
+    keys,
+    args: [TURN, channel, flag(cluster)]
+  }),
   result: RedisScript.boolean
 })
 

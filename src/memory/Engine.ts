@@ -35,6 +35,21 @@ export interface Blocked {
   readonly timeoutReply: EngineReply
 }
 
+/** `CLIENT TRACKING` in broadcasting mode: which keys, and who is told of them (0 for nobody). */
+export interface Tracking {
+  readonly prefixes: Set<string>
+  redirect: number
+}
+
+/** A prefix that is tracked: by whom, and what was changed under it since they were last told. */
+interface TrackedPrefix {
+  readonly sessions: Set<Session>
+  readonly changed: Set<string>
+}
+
+/** The channel of those who are told by RESP2 which keys were changed. */
+export const INVALIDATE = "__redis__:invalidate"
+
 /** What the server knows of a connection. */
 export class Session {
   name = ""
@@ -49,8 +64,11 @@ export class Session {
     shard: new Set()
   }
   blocked: Blocked | undefined
+  tracking: Tracking | undefined
   onUnblocked: (reply: EngineReply) => void = () => {}
   onMessage: (kind: ChannelKind, name: string, channel: string, payload: string) => void = () => {}
+  /** Tracked keys were changed; all of them, when it is `null`. */
+  onInvalidated: (keys: ReadonlyArray<string> | null) => void = () => {}
   onKilled: () => void = () => {}
   closed = false
   lastCommand = "NULL"
@@ -87,6 +105,8 @@ export class Engine {
   readonly started: number
   /** Set while a script or a transaction runs: nothing may wait. */
   denyBlocking = false
+  /** How many replicas acknowledge every write at once. */
+  replicas = 0
   executed = 0
 
   private readonly readNow: () => number
@@ -97,6 +117,7 @@ export class Engine {
   private readonly watchers = new Map<string, Set<Session>>()
   private readonly waiters = new Map<string, Set<Session>>()
   private readonly ready = new Set<string>()
+  private readonly tracked = new Map<string, TrackedPrefix>()
   private depth = 0
   private nextSession = 1
 
@@ -127,6 +148,7 @@ export class Engine {
     session.closed = true
     this.unblock(session)
     this.unwatch(session)
+    this.untrack(session)
     session.transaction = undefined
     for (const kind of ["channel", "pattern", "shard"] as const) {
       for (const name of session.subscriptions[kind]) this.unsubscribe(session, kind, name)
@@ -164,6 +186,7 @@ export class Engine {
     }
     const reply = this.call(session, found, argv)
     if (this.ready.size > 0) this.serveWaiters()
+    if (this.tracked.size > 0) this.tellTrackers()
     return reply
   }
 
@@ -350,6 +373,13 @@ export class Engine {
   clear(): void {
     for (const key of this.keys.keys()) this.remove(key)
     this.expirations.clear()
+    // Those who track are told that everything is gone instead of every name.
+    const told = new Set<Session>()
+    for (const { changed, sessions } of this.tracked.values()) {
+      changed.clear()
+      for (const session of sessions) told.add(session)
+    }
+    for (const session of told) this.invalidate(session, null)
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -357,6 +387,9 @@ export class Engine {
   // -------------------------------------------------------------------------------------------------------------------
 
   modified(key: string): void {
+    if (this.tracked.size > 0) {
+      for (const [prefix, { changed }] of this.tracked) if (key.startsWith(prefix)) changed.add(key)
+    }
     if (this.watchers.size === 0) return
     const watchers = this.watchers.get(key)
     if (watchers !== undefined) { for (const session of watchers) session.watchedChanged = true }
@@ -451,6 +484,47 @@ export class Engine {
         this.unblock(session, reply)
       }
     }
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // Tracking
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** Adds these prefixes to those that the session tracks. */
+  track(session: Session, prefixes: ReadonlyArray<string>, redirect: number): void {
+    const tracking = session.tracking ??= { prefixes: new Set(), redirect }
+    tracking.redirect = redirect
+    for (const prefix of prefixes) {
+      tracking.prefixes.add(prefix)
+      const tracked = this.tracked.get(prefix)
+      if (tracked === undefined) this.tracked.set(prefix, { sessions: new Set([session]), changed: new Set() })
+      else tracked.sessions.add(session)
+    }
+  }
+
+  untrack(session: Session): void {
+    for (const prefix of session.tracking?.prefixes ?? []) {
+      const tracked = this.tracked.get(prefix)
+      tracked?.sessions.delete(session)
+      if (tracked?.sessions.size === 0) this.tracked.delete(prefix)
+    }
+    session.tracking = undefined
+  }
+
+  /** Once for each key and prefix, at the end of a command. */
+  private tellTrackers(): void {
+    for (const { changed, sessions } of this.tracked.values()) {
+      if (changed.size === 0) continue
+      const keys = [...changed]
+      changed.clear()
+      for (const session of sessions) this.invalidate(session, keys)
+    }
+  }
+
+  private invalidate(session: Session, keys: ReadonlyArray<string> | null): void {
+    const target = this.sessions.get(session.tracking?.redirect ?? 0)
+    // RESP2 has no other way to tell than this channel.
+    if (target?.subscriptions.channel.has(INVALIDATE) === true) target.onInvalidated(keys)
   }
 
   // -------------------------------------------------------------------------------------------------------------------

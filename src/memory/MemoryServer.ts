@@ -21,18 +21,20 @@ import {
   type DriverConnection,
   type DriverExecutor,
   type DriverSubscriber,
+  type DriverTracker,
   type Encoding,
   type Issue,
   make as makeClient,
   type RedisArg,
   RedisClient,
   type Reply,
-  type Service as ClientService
+  type Service as ClientService,
+  type TrackedServer
 } from "../RedisClient.js"
 import { type RedisError, RedisReplyError } from "../RedisError.js"
 import { type Fault, RedisTestServer, type Service } from "../RedisTestServer.js"
 import type { Argv } from "./command.js"
-import { BLOCKED, Engine } from "./Engine.js"
+import { BLOCKED, Engine, INVALIDATE } from "./Engine.js"
 import { Link, type LinkFault, type LinkServer, Request, type Role } from "./Link.js"
 import { type EngineReply, ErrorReply, Status } from "./reply.js"
 import { decodeBytes, decodeText, encodeBytes, encodeText } from "./text.js"
@@ -231,6 +233,9 @@ const verbs = {
   shard: ["SSUBSCRIBE", "SUNSUBSCRIBE"]
 } as const
 
+/** For what the driver itself sends. */
+const anyName = (name: string): CommandName => ({ name, refused: undefined })
+
 const makeSubscriber = (open: () => Link, timeout: number): DriverSubscriber => {
   let link: Link | undefined
   let listener: Parameters<DriverSubscriber["listen"]>[0] | undefined
@@ -247,7 +252,6 @@ const makeSubscriber = (open: () => Link, timeout: number): DriverSubscriber => 
     return made
   }
 
-  const anyName = (name: string): CommandName => ({ name, refused: undefined })
   const send = (verb: string, names: ReadonlyArray<string>): Effect.Effect<void, RedisError> =>
     Effect.suspend(() =>
       makeExecutor(connect(), anyName).issue(verb, names, "text", () => Effect.void, Effect.fail, timeout)
@@ -260,6 +264,33 @@ const makeSubscriber = (open: () => Link, timeout: number): DriverSubscriber => 
       listener = added
     }
   }
+}
+
+const makeTracker = (options: {
+  readonly executor: DriverExecutor
+  readonly open: Effect.Effect<Link, RedisError>
+  readonly close: (link: Link) => void
+  readonly timeout: number
+}): DriverTracker => {
+  const { close, executor, open, timeout } = options
+  const server: TrackedServer = {
+    id: TARGET,
+    executor,
+    track: (prefixes, { onDown, onKeys }) =>
+      Effect.gen(function*() {
+        const link = yield* Effect.acquireRelease(open, (link) => Effect.sync(() => close(link)))
+        link.onDown = onDown
+        link.onInvalidated = (keys) => onKeys(keys === null ? null : keys.map(decodeText))
+        const { issue } = makeExecutor(link, anyName)
+        const send = (command: string, args: ReadonlyArray<RedisArg>) =>
+          issue(command, args, "text", (reply) => Effect.succeed(String(reply)), Effect.fail, timeout)
+        const id = yield* send("CLIENT", ["ID"])
+        const names = prefixes.flatMap((prefix) => ["PREFIX", prefix])
+        yield* send("CLIENT", ["TRACKING", "ON", "REDIRECT", id, "BCAST", ...names])
+        yield* send("SUBSCRIBE", [INVALIDATE])
+      })
+  }
+  return { servers: () => [server], onChange: () => () => {} }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -404,24 +435,27 @@ export const make = (options: Options = {}): Effect.Effect<MemoryServer, never, 
         const commandTimeout = options.commandTimeout === undefined
           ? COMMAND_TIMEOUT
           : Duration.toMillis(options.commandTimeout)
+        const executor = makeExecutor(shared, makeNames(true))
+        const openReserved = Effect.suspend(() =>
+          !own.has(shared)
+            ? Effect.fail(shared.error("closed", "the client was closed"))
+            : server.isDown()
+            ? Effect.fail(shared.error("connect", "the server is down"))
+            : Effect.succeed(open("reserved"))
+        )
         const driver: Driver = {
-          ...makeExecutor(shared, makeNames(true)),
+          ...executor,
           mode: engine.cluster ? "cluster" : "standalone",
           target: TARGET,
           keyPrefix: options.keyPrefix ?? "",
           commandTimeout,
           state: state.changes,
           subscriber: makeSubscriber(() => open("subscriber"), commandTimeout),
+          tracker: makeTracker({ executor, open: openReserved, close, timeout: commandTimeout }),
           reserve: () =>
-            Effect.suspend(() =>
-              !own.has(shared)
-                ? Effect.fail(shared.error("closed", "the client was closed"))
-                : server.isDown()
-                ? Effect.fail(shared.error("connect", "the server is down"))
-                : Effect.map(
-                  Effect.acquireRelease(Effect.sync(() => open("reserved")), (link) => Effect.sync(() => close(link))),
-                  (link) => makeReserved(link, link.session?.id ?? 0)
-                )
+            Effect.map(
+              Effect.acquireRelease(openReserved, (link) => Effect.sync(() => close(link))),
+              (link) => makeReserved(link, link.session?.id ?? 0)
             ),
           masters: Effect.sync(() => [driver])
         }
@@ -457,6 +491,7 @@ export const make = (options: Options = {}): Effect.Effect<MemoryServer, never, 
           if (downtime === 0) rise()
           else outage = server.after(downtime, rise)
         }),
+      replicas: (count) => Effect.sync(() => void (engine.replicas = count)),
       subscriptions: Effect.sync(() =>
         [...engine.channels.channel.keys(), ...engine.channels.pattern.keys(), ...engine.channels.shard.keys()]
           .map(decodeText)

@@ -52,6 +52,7 @@ const scripted = (steps: ReadonlyArray<Step>, retry?: Schedule.Schedule<unknown>
       transaction: () => Effect.die("not used")
     }
     const client = yield* RedisClient.make({
+      mode: "standalone",
       ...executor,
       target,
       keyPrefix: "p:",

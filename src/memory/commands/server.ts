@@ -78,14 +78,15 @@ const info: Run = (engine, argv) => {
 const describe = (engine: Engine, session: Session): string => {
   const seconds = Math.floor((engine.now - session.since) / 1000)
   const { channel, pattern, shard } = session.subscriptions
-  const flags = session.blocked !== undefined ? "b" : session.subscriptionCount > 0 ? "P" : "N"
+  const flags = (session.subscriptionCount > 0 ? "P" : "") + (session.transaction === undefined ? "" : "x") +
+    (session.blocked === undefined ? "" : "b") + (session.tracking === undefined ? "" : "tB")
   return [
     `id=${session.id}`,
     `addr=${session.address}`,
     `laddr=memory:0`,
     `name=${session.name}`,
     `age=${seconds}`,
-    `flags=${session.transaction === undefined ? flags : "x"}`,
+    `flags=${flags === "" ? "N" : flags}`,
     `db=0`,
     `sub=${channel.size}`,
     `psub=${pattern.size}`,
@@ -93,6 +94,7 @@ const describe = (engine: Engine, session: Session): string => {
     `multi=${session.transaction?.length ?? -1}`,
     `cmd=${session.lastCommand}`,
     `user=default`,
+    `redir=${session.tracking?.redirect ?? -1}`,
     `resp=2`
   ].join(" ")
 }
@@ -161,6 +163,69 @@ const unblock: Run = (engine, argv): EngineReply => {
   return engine.unblock(session, error) ? 1 : 0
 }
 
+const overlap = (one: string, other: string, which: string): never =>
+  fail(
+    `ERR Prefix '${one}' overlaps with ${which} prefix '${other}'. Prefixes for a single client must not overlap.`
+  )
+
+/** Broadcasting mode only: nobody here remembers which connection has read which key. */
+const track: Run = (engine, argv, session) => {
+  const prefixes: Array<string> = []
+  const options = new Set<string>()
+  let redirect = 0
+  for (let i = 3; i < argv.length; i++) {
+    const more = i + 1 < argv.length
+    if (is(argv[i], "REDIRECT") && more) {
+      if (redirect !== 0) return fail("ERR A client can only redirect to a single other client")
+      redirect = integer(argv[++i]!)
+      if (!engine.sessions.has(redirect)) return fail("ERR The client ID you want redirect to does not exist")
+    } else if (is(argv[i], "PREFIX") && more) prefixes.push(argv[++i]!)
+    else {
+      const option = argv[i]!.toUpperCase()
+      if (!["BCAST", "OPTIN", "OPTOUT", "NOLOOP"].includes(option)) throw SYNTAX
+      options.add(option)
+    }
+  }
+  if (is(argv[2], "OFF")) {
+    engine.untrack(session)
+    return OK
+  }
+  if (!is(argv[2], "ON")) throw SYNTAX
+  if (!options.has("BCAST")) {
+    return fail(
+      prefixes.length > 0
+        ? "ERR PREFIX option requires BCAST mode to be enabled"
+        : "ERR CLIENT TRACKING without BCAST is not supported by the in-memory server"
+    )
+  }
+  if (options.has("OPTIN") || options.has("OPTOUT")) {
+    return fail("ERR OPTIN and OPTOUT are not compatible with BCAST")
+  }
+  if (options.has("NOLOOP")) return fail("ERR CLIENT TRACKING with NOLOOP is not supported by the in-memory server")
+  if (redirect !== 0 && redirect !== session.id) {
+    return fail("ERR CLIENT TRACKING with REDIRECT to another client is not supported by the in-memory server")
+  }
+  prefixes.forEach((prefix, i) => {
+    for (const other of session.tracking?.prefixes ?? []) {
+      if (prefix.startsWith(other) || other.startsWith(prefix)) overlap(prefix, other, "an existing")
+    }
+    for (const other of prefixes.slice(i + 1)) {
+      if (prefix.startsWith(other) || other.startsWith(prefix)) overlap(prefix, other, "another provided")
+    }
+  })
+  engine.track(session, prefixes.length === 0 ? [""] : prefixes, redirect)
+  return OK
+}
+
+const trackingInfo: Run = (_, __, { tracking }): EngineReply => [
+  "flags",
+  tracking === undefined ? ["off"] : ["on", "bcast"],
+  "redirect",
+  tracking?.redirect ?? -1,
+  "prefixes",
+  [...tracking?.prefixes ?? []].sort()
+]
+
 export const server: Table = {
   PING: {
     arity: -1,
@@ -197,13 +262,13 @@ export const server: Table = {
       const timeout = parseInteger(argv[2]!)
       if (timeout === undefined) return new ErrorReply("ERR timeout is not an integer or out of range")
       if (timeout < 0) return new ErrorReply("ERR timeout is negative")
-      // There are no replicas: whoever waits for one waits until the timeout.
-      return integer(argv[1]!) <= 0 ? 0 : engine.block(session, {
+      // Who waits for more replicas than there are waits until the timeout.
+      return integer(argv[1]!) <= engine.replicas ? engine.replicas : engine.block(session, {
         keys: [],
         type: "list",
         deadline: timeout === 0 ? Infinity : engine.now + timeout,
         serve: () => null,
-        timeoutReply: 0
+        timeoutReply: engine.replicas
       })
     }
   },
@@ -224,6 +289,9 @@ export const server: Table = {
     INFO: { arity: 2, flags: ["noscript"], run: (engine, _, session) => `${describe(engine, session)}\n` },
     LIST: { arity: -2, flags: ["noscript"], run: list },
     KILL: { arity: -3, flags: ["noscript"], run: kill },
+    TRACKING: { arity: -3, flags: ["noscript"], run: track },
+    TRACKINGINFO: { arity: 2, flags: ["noscript"], run: trackingInfo },
+    GETREDIR: { arity: 2, flags: ["noscript"], run: (_, __, session) => session.tracking?.redirect ?? -1 },
     UNBLOCK: { arity: -3, flags: ["noscript"], run: unblock }
   })
 }
