@@ -27,19 +27,29 @@ export interface Time {
 }
 
 let names = 0
-const fresh = (text: string) => `${text}-${names++}`
+export const fresh = (text: string) => `${text}-${names++}`
 
 /** The services that a new process would have on the same server. */
-const anotherProcess: Effect.Effect<Lock.Service, never, RedisClient | Scope.Scope> = Lock.make
+export const anotherProcess: Effect.Effect<Lock.Service, never, RedisClient | Scope.Scope> = Lock.make
 
 /** Every key that a lock of this name has, but for the memory of the last fencing token. */
-const remains = (name: string) =>
+export const remains = (name: string) =>
   Effect.flatMap(RedisClient, (client) => {
     const [lock, queue] = keysOf(name)
     return client.exists(lock!, queue!)
   })
 
-const error = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.flip(effect)
+export const error = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.flip(effect)
+
+/** Waits until it holds; fails after a while. */
+export const until = ({ elapse }: Time) => <E, R>(condition: Effect.Effect<boolean, E, R>) =>
+  Effect.gen(function*() {
+    for (let i = 0; i < 100; i++) {
+      if (yield* condition) return
+      yield* elapse("10 millis")
+    }
+    assert.fail("it never came to hold")
+  })
 
 export const suite = (
   name: string,
@@ -48,15 +58,7 @@ export const suite = (
   time: Time
 ) => {
   const { elapse } = time
-  /** Until it holds; fails after a while. */
-  const eventually = <E, R>(condition: Effect.Effect<boolean, E, R>) =>
-    Effect.gen(function*() {
-      for (let i = 0; i < 100; i++) {
-        if (yield* condition) return
-        yield* elapse("10 millis")
-      }
-      assert.fail("it never came to hold")
-    })
+  const eventually = until(time)
 
   layer(Layer.orDie(Layer.provideMerge(Lock.layer, driver)), options)(`Lock, ${name}`, (it) => {
     it.effect("lets one in at a time", () =>
