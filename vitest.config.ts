@@ -3,18 +3,47 @@ import { defineConfig } from "vitest/config"
 
 const src = (path: string) => fileURLToPath(new URL(`./src/${path}`, import.meta.url))
 
-export default defineConfig({
-  resolve: {
-    alias: [
-      { find: /^effect-redis-kit$/, replacement: src("index.ts") },
-      { find: /^effect-redis-kit\/Lock$/, replacement: src("Lock/index.ts") },
-      { find: /^effect-redis-kit\/(\w+)$/, replacement: src("$1.ts") }
-    ]
-  },
+/** Whatever imports ioredis gets this package. */
+const resolveWith = (ioredis: string) => ({
+  alias: [
+    { find: /^effect-redis-kit$/, replacement: src("index.ts") },
+    { find: /^effect-redis-kit\/Lock$/, replacement: src("Lock/index.ts") },
+    { find: /^effect-redis-kit\/(\w+)$/, replacement: src("$1.ts") },
+    { find: /^ioredis$/, replacement: ioredis }
+  ]
+})
+
+/** Nothing is inherited from the root, so that its `globalSetup` runs once and not once in each project. */
+const project = (
+  name: string,
+  ioredis: string,
+  files: { readonly include: Array<string>; exclude?: Array<string> }
+) => ({
+  resolve: resolveWith(ioredis),
   test: {
-    include: ["test/**/*.test.ts"],
-    globalSetup: ["test/kit/globalSetup.ts"],
+    name,
+    ...files,
+    // For the processes that tests start.
+    env: { REDIS_TEST_IOREDIS: ioredis },
     testTimeout: 30_000,
     hookTimeout: 30_000
+  }
+})
+
+export default defineConfig({
+  // For vite-node, which such a process runs under.
+  resolve: resolveWith(process.env.REDIS_TEST_IOREDIS ?? "ioredis"),
+  test: {
+    globalSetup: ["test/kit/globalSetup.ts"],
+    // Most of them wait more than they compute.
+    maxWorkers: "100%",
+    projects: [
+      project("ioredis 5", "ioredis", { include: ["test/**/*.test.ts"] }),
+      project("ioredis 6", "ioredis-6", {
+        include: ["test/{IoRedis,RedisClient,Lock}/**/*.test.ts"],
+        // These never come near ioredis.
+        exclude: ["test/RedisClient/{blocking,commands,expiry,retry}.test.ts", "test/Lock/memory.test.ts"]
+      })
+    ]
   }
 })

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Array as Arr, Chunk, Duration, Effect, Exit, Fiber, Queue, Scope } from "effect"
 import { Gap, type Message } from "../../src/RedisClient.js"
+import * as RealServer from "../kit/RealServer.js"
 import { connect, connectionsNamed, eventually, proxied, unique } from "./support.js"
 
 const subscribers = (client: Effect.Effect.Success<ReturnType<typeof connect>>, channel: string) =>
@@ -98,9 +99,9 @@ describe("subscriptions", () => {
 
   it.scopedLive("come back after CLIENT KILL, and tell it with one Gap", () =>
     Effect.gen(function*() {
-      const name = unique("killed")
-      const client = yield* connect({ name })
-      const direct = yield* connect()
+      const server = yield* RealServer.start()
+      const client = yield* connect({ url: server.url })
+      const direct = yield* connect({ url: server.url })
       const channel = unique("channel")
       const queue = yield* client.subscribe({ channels: [channel] })
       const pattern = yield* client.subscribe({ patterns: [`${channel}*`] })

@@ -1,51 +1,18 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Chunk, Deferred, Effect, Either, Fiber, Layer, Option, Redacted, type Scope, Stream } from "effect"
-import { type ChildProcess, spawn } from "node:child_process"
-import { createRequire } from "node:module"
-import { createInterface } from "node:readline"
-import { fileURLToPath } from "node:url"
+import { Chunk, Deferred, Effect, Either, Fiber, Layer, Option, Redacted, Stream } from "effect"
+import type { ChildProcess } from "node:child_process"
 import { layer as redis } from "../../src/IoRedis.js"
 import * as Lock from "../../src/Lock/index.js"
 import { keysOf } from "../../src/Lock/scripts.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import * as FaultProxy from "../kit/FaultProxy.js"
 import * as RealServer from "../kit/RealServer.js"
+import * as Worker from "../kit/worker.js"
 
-const viteNode = createRequire(import.meta.url).resolve("vite-node/vite-node.mjs")
-const workerFile = fileURLToPath(new URL("./worker.ts", import.meta.url))
-
-interface Worker {
-  readonly child: ChildProcess
-  readonly messages: Stream.Stream<any>
-  /** The exit code, once it has ended by itself. */
-  readonly exit: Effect.Effect<number | null>
-}
-
-const worker = (task: object): Effect.Effect<Worker, never, Scope.Scope> =>
-  Effect.map(
-    Effect.acquireRelease(
-      Effect.sync(() =>
-        spawn(process.execPath, [viteNode, workerFile, JSON.stringify(task)], { stdio: ["pipe", "pipe", "inherit"] })
-      ),
-      (child) => Effect.sync(() => void child.kill("SIGKILL"))
-    ),
-    (child) => {
-      const ended = new Promise<number | null>((resolve) => child.once("exit", resolve))
-      return {
-        child,
-        messages: Stream.fromAsyncIterable(createInterface({ input: child.stdout }), String).pipe(
-          Stream.orDie,
-          Stream.map((line) => JSON.parse(line))
-        ),
-        exit: Effect.promise(() => ended)
-      }
-    }
-  )
+const worker = (task: object) => Worker.start(new URL("./worker.ts", import.meta.url), task)
 
 const services = (url: string, commandTimeout: "2 seconds" | "500 millis" = "2 seconds") =>
   Layer.provideMerge(Lock.layer, redis({ url: Redacted.make(url), commandTimeout }))
-
-const first = (messages: Stream.Stream<any>) => Effect.map(Stream.runHead(messages), Option.getOrThrow)
 
 describe("Lock under faults", () => {
   it.live("a holder that was stopped beyond its lease can do no harm when it goes on", () =>
@@ -94,15 +61,17 @@ describe("Lock under faults", () => {
           () => worker({ url: server.url, kind: "crowd", name, fibers: 100, rounds: 5 })
         )
         const results = yield* Effect.fork(
-          Effect.forEach(workers, ({ messages }) => first(messages), { concurrency: "unbounded" })
+          Effect.forEach(workers, ({ messages }) => Worker.first(messages), { concurrency: "unbounded" })
         )
         const log = Effect.map(
           server.cli("LRANGE", `{${name}}:log`, "0", "-1"),
           (reply) => reply as ReadonlyArray<string>
         )
-        const progress = (n: number): Effect.Effect<void, RealServer.RealServerError> =>
+        const until = (
+          enough: (entries: ReadonlyArray<string>) => boolean
+        ): Effect.Effect<void, RealServer.RealServerError> =>
           Effect.flatMap(log, (entries) =>
-            entries.length >= n ? Effect.void : Effect.delay(Effect.suspend(() => progress(n)), "50 millis"))
+            enough(entries) ? Effect.void : Effect.delay(Effect.suspend(() => until(enough)), "50 millis"))
         /** Stops whoever writes until one is stopped that holds the lock. */
         const stopHolder: Effect.Effect<ChildProcess, RealServer.RealServerError> = Effect.gen(function*() {
           const pid = Number((yield* log).at(-1)?.split(" ")[1]?.split("/")[0])
@@ -121,11 +90,14 @@ describe("Lock under faults", () => {
           yield* Effect.sleep("20 millis")
           return yield* stopHolder
         })
-        yield* progress(100)
+        // A process that finds no server when it starts ends, so each must have come to the lock before the server dies.
+        yield* until((entries) =>
+          workers.every(({ child }) => entries.some((entry) => entry.includes(` ${child.pid}/`)))
+        )
         yield* server.kill
         yield* Effect.sleep("1 second")
         yield* server.restart
-        yield* progress(1000)
+        yield* until((entries) => entries.length >= 1000)
         const stopped = yield* stopHolder
         yield* Effect.sleep("1500 millis")
         yield* server.kill
