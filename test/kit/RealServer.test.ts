@@ -93,6 +93,30 @@ describe("finding a server", () => {
       }
     }))
 
+  it.effect("what needs a program takes or installs one, or says so in one sentence", () =>
+    Effect.gen(function*() {
+      const here = { ...nothing, env: { REDIS_URL: "redis://there" }, hasContainers: Effect.succeed(true) }
+      assert.deepStrictEqual(
+        yield* RealServer.findProgram({ ...here, which: onPath("valkey-server") }),
+        RealServer.Source.Program({ path: "/bin/valkey-server" })
+      )
+      let installed = false
+      assert.deepStrictEqual(
+        yield* RealServer.findProgram({
+          ...here,
+          canInstall: true,
+          install: Effect.sync(() => void (installed = true)),
+          which: (program) => installed ? onPath("redis-server")(program) : Option.none()
+        }),
+        RealServer.Source.Program({ path: "/bin/redis-server" })
+      )
+      for (const around of [here, { ...here, canInstall: true, install: Effect.void }]) {
+        const error = yield* Effect.flip(RealServer.findProgram(around))
+        assert.match(error.message, /^This test starts several servers: [^.]+\.$/)
+        assert.include(error.message, "redis-server")
+      }
+    }))
+
   it.live("without a container runtime the probe says no, and does not fail", () =>
     Effect.map(RealServer.surroundings.hasContainers, (has) => assert.isBoolean(has)))
 })
@@ -152,20 +176,24 @@ describe("a started server", () => {
     Effect.gen(function*() {
       const error = yield* Effect.flip(RealServer.start({ args: ["--no-such-option", "1"] }))
       assert.include(error.message, "did not start")
+      const missing = yield* Effect.flip(RealServer.open(RealServer.Source.Program({ path: "/no/such-server" })))
+      assert.include(missing.message, "/no/such-server did not start")
     }))
 
   it.live("is killed when the process that started it is gone", () =>
     Effect.gen(function*() {
       const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "redis-test-"))
       const server = ChildProcess.spawn("sleep", ["60"], { stdio: "ignore" })
-      const watcher = RealServer.guard(server.pid ?? 0, folder)
-      const killed = Effect.async<string | null>((resume) =>
-        void server.once("exit", (_code, signal) => resume(Effect.succeed(signal)))
+      const { shell, watch } = RealServer.guard(folder)
+      watch(server.pid)
+      // Both are listened to from the beginning: they may end in the same moment.
+      const [killed, done] = [server, shell].map((child) =>
+        new Promise<string | null>((resolve) => child.once("exit", (_code, signal) => resolve(signal)))
       )
       // What the system does with the pipe when we are gone.
-      watcher.stdin?.destroy()
-      assert.strictEqual(yield* killed, "SIGKILL")
-      yield* Effect.async<void>((resume) => void watcher.once("exit", () => resume(Effect.void)))
+      shell.stdin?.end()
+      assert.strictEqual(yield* Effect.promise(async () => await killed), "SIGKILL")
+      yield* Effect.promise(async () => await done)
       assert.isFalse(Fs.existsSync(folder))
     }))
 })

@@ -1,8 +1,9 @@
 /**
  * A real Redis or Valkey server for tests: found, or started for them and stopped after them.
  */
-import { Data, Effect, Option, type Scope } from "effect"
+import { Data, Effect, Either, Option, type Scope } from "effect"
 import * as ChildProcess from "node:child_process"
+import * as Crypto from "node:crypto"
 import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Os from "node:os"
@@ -79,6 +80,20 @@ export const surroundings: Surroundings = {
 const NOTHING_FOUND =
   "No Redis server for the tests: set REDIS_URL, put redis-server or valkey-server on the PATH, or start Docker."
 
+const NO_PROGRAM =
+  "This test starts several servers: put redis-server or valkey-server on the PATH, a URL or a container is not enough."
+
+const program = (around: Surroundings): Option.Option<string> =>
+  Option.orElse(around.which("redis-server"), () => around.which("valkey-server"))
+
+const installed = (around: Surroundings): Effect.Effect<Option.Option<string>, RealServerError> =>
+  Effect.gen(function*() {
+    if (!around.canInstall) return Option.none()
+    around.say("No Redis server found: installing one with apt-get.")
+    yield* around.install
+    return program(around)
+  })
+
 /**
  * `REDIS_URL`; a program on the PATH; a container (`REDIS_TEST_CONTAINER=1` tries it before everything else); a package
  * installed on the spot. Tests are never skipped for want of a server: they fail with one sentence.
@@ -93,17 +108,21 @@ export const find = (around: Surroundings = surroundings): Effect.Effect<Source,
     }
     const url = around.env.REDIS_URL
     if (url !== undefined && url !== "") return Source.Url({ url })
-    const program = () => Option.orElse(around.which("redis-server"), () => around.which("valkey-server"))
-    const found = program()
+    const found = program(around)
     if (Option.isSome(found)) return Source.Program({ path: found.value })
     if (yield* around.hasContainers) return Source.Container()
-    if (around.canInstall) {
-      around.say("No Redis server found: installing one with apt-get.")
-      yield* around.install
-      const installed = program()
-      if (Option.isSome(installed)) return Source.Program({ path: installed.value })
-    }
+    const path = yield* installed(around)
+    if (Option.isSome(path)) return Source.Program({ path: path.value })
     return yield* new RealServerError({ message: NOTHING_FOUND })
+  })
+
+/** As `find`, for what needs a program: a cluster is not made of one URL. */
+export const findProgram = (around: Surroundings = surroundings): Effect.Effect<Source, RealServerError> =>
+  Effect.gen(function*() {
+    const found = program(around)
+    const path = Option.isSome(found) ? found : yield* installed(around)
+    if (Option.isSome(path)) return Source.Program({ path: path.value })
+    return yield* new RealServerError({ message: NO_PROGRAM })
   })
 
 export interface Options {
@@ -112,6 +131,8 @@ export interface Options {
   readonly password?: string | undefined
   /** More arguments of `redis-server`. */
   readonly args?: ReadonlyArray<string> | undefined
+  /** Lines of a configuration file of its own, which the server may rewrite. Only for a program. */
+  readonly config?: ReadonlyArray<string> | undefined
 }
 
 export interface Server {
@@ -128,6 +149,8 @@ export interface Server {
   /** Freezes it: connections stay open, and nothing answers (SIGSTOP). */
   readonly pause: Effect.Effect<void, RealServerError>
   readonly resume: Effect.Effect<void, RealServerError>
+  /** Neither killed nor frozen, as far as the tests did it. */
+  readonly running: Effect.Effect<boolean>
   /** One command over a connection of its own; an error reply is a failure. */
   readonly cli: (...args: ReadonlyArray<string>) => Effect.Effect<Resp.Reply, RealServerError>
 }
@@ -147,16 +170,57 @@ const address = (url: string) => {
   }
 }
 
-const ask = (url: string, args: ReadonlyArray<string>, timeoutMillis = 10_000) => {
+/** Commands over one connection, which is closed after them; an error reply is a failure. */
+export const talk = (
+  url: string,
+  commands: ReadonlyArray<ReadonlyArray<string>>,
+  timeoutMillis = 10_000
+): Effect.Effect<ReadonlyArray<Resp.Reply>, RealServerError> => {
   const { hello, ...where } = address(url)
   return Effect.tryPromise({
-    try: async () => (await Resp.talk(where, [...hello, args], timeoutMillis)).at(-1) ?? null,
+    try: async () => (await Resp.talk(where, [...hello, ...commands], timeoutMillis)).slice(hello.length),
     catch: (error) =>
-      new RealServerError({ message: `${args[0]}: ${error instanceof Error ? error.message : String(error)}` })
+      new RealServerError({
+        message: `${commands.map(([name]) => name).join(", ")}: ${
+          error instanceof Error ? error.message : String(error)
+        }`
+      })
   })
 }
 
-const describe = (kind: Server["kind"], url: string, signals: Pick<Server, "kill" | "restart" | "pause" | "resume">) =>
+const ask = (url: string, args: ReadonlyArray<string>) => Effect.map(talk(url, [args]), ([reply]) => reply ?? null)
+
+/** In real time, also where tests move the clock. */
+export const nap = (millis: number): Effect.Effect<void> =>
+  Effect.async((resume) => {
+    const timer = setTimeout(() => resume(Effect.void), millis)
+    return Effect.sync(() => clearTimeout(timer))
+  })
+
+/** Asks again and again until the answer is right, for 20 seconds; the failure shows the last answer. */
+export const until = <A>(
+  what: string,
+  question: Effect.Effect<A, RealServerError>,
+  right: (answer: A) => boolean,
+  show: (answer: A) => string,
+  seconds = 20
+): Effect.Effect<A, RealServerError> =>
+  Effect.gen(function*() {
+    const end = performance.now() + seconds * 1000
+    while (true) {
+      const answer = yield* Effect.either(question)
+      if (Either.isRight(answer) && right(answer.right)) return answer.right
+      if (performance.now() > end) {
+        const last = Either.match(answer, { onLeft: (error) => error.message, onRight: show })
+        return yield* new RealServerError({ message: `${what}: not within ${seconds} s. ${last}` })
+      }
+      yield* nap(50)
+    }
+  })
+
+type Signals = Pick<Server, "kill" | "restart" | "pause" | "resume" | "running">
+
+const describe = (kind: Server["kind"], url: string, signals: Signals) =>
   Effect.map(ask(url, ["INFO", "server"]), (info): Server => {
     const field = (name: string) => new RegExp(`^${name}:(.*?)\r?$`, "m").exec(String(info))?.[1]
     const valkey = field("valkey_version")
@@ -175,33 +239,59 @@ const describe = (kind: Server["kind"], url: string, signals: Pick<Server, "kill
 const cannot = (what: string) =>
   Effect.fail(new RealServerError({ message: `${what} needs a server that the tests started from a program.` }))
 
-export const freePort: Effect.Effect<number> = Effect.async((resume) => {
-  const probe = Net.createServer()
-  probe.listen(0, "127.0.0.1", () => {
-    const bound = probe.address()
-    const port = typeof bound === "object" && bound !== null ? bound.port : 0
-    probe.close(() => resume(Effect.succeed(port)))
+const noSignals: Signals = {
+  kill: cannot("kill"),
+  restart: cannot("restart"),
+  pause: cannot("pause"),
+  resume: cannot("resume"),
+  running: Effect.succeed(true)
+}
+
+const isFree = (port: number): Effect.Effect<boolean> =>
+  Effect.async((resume) => {
+    const probe = Net.createServer()
+    probe.once("error", () => resume(Effect.succeed(false)))
+    probe.listen(port, "127.0.0.1", () => probe.close(() => resume(Effect.succeed(true))))
   })
-})
+
+const handedOut = new Set<number>()
 
 /**
- * Kills the server when this process is gone, however it went: the shell's `read` ends when the other end of its pipe
- * does.
+ * A port that nobody listens at, nor at the one 10000 above it, where a node of a cluster talks to the others. Both are
+ * below those that the system gives to clients: such a client could take the port of a server that is down for a while.
  */
-export const guard = (pid: number, folder: string): ChildProcess.ChildProcess => {
-  const watcher = ChildProcess.spawn(
+export const freePort: Effect.Effect<number> = Effect.gen(function*() {
+  while (true) {
+    const port = 10_000 + Crypto.randomInt(12_768)
+    if (handedOut.has(port)) continue
+    handedOut.add(port)
+    if ((yield* isFree(port)) && (yield* isFree(port + 10_000))) return port
+  }
+})
+
+export interface Guard {
+  /** The process that the folder belongs to from now on. */
+  readonly watch: (pid: number | undefined) => void
+  readonly shell: ChildProcess.ChildProcess
+}
+
+/**
+ * Kills the process and removes its folder when we are gone, however we went: the shell's `read` ends when the other end
+ * of its pipe does.
+ */
+export const guard = (folder: string): Guard => {
+  const shell = ChildProcess.spawn(
     "/bin/sh",
-    ["-c", "read _; kill -9 \"$1\"; rm -rf \"$2\"", "sh", `${pid}`, folder],
+    ["-c", "while read -r line; do pid=$line; done; [ -z \"$pid\" ] || kill -9 \"$pid\"; rm -rf \"$1\"", "sh", folder],
     {
       stdio: ["pipe", "ignore", "ignore"],
       detached: true
     }
   )
-  watcher.unref()
-  if (watcher.stdin !== null && "unref" in watcher.stdin && typeof watcher.stdin.unref === "function") {
-    watcher.stdin.unref()
-  }
-  return watcher
+  shell.unref()
+  shell.stdin.on("error", () => {})
+  if ("unref" in shell.stdin && typeof shell.stdin.unref === "function") shell.stdin.unref()
+  return { shell, watch: (pid) => void shell.stdin.write(`${pid ?? ""}\n`) }
 }
 
 const flags = (options: Options): ReadonlyArray<string> => [
@@ -215,27 +305,44 @@ const flags = (options: Options): ReadonlyArray<string> => [
   ...(options.args ?? [])
 ]
 
+/** Kills a process, and waits until it is gone. One that could not be started has no exit. */
+const end = (child: ChildProcess.ChildProcess): Effect.Effect<void> =>
+  Effect.async((resume) => {
+    if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return resume(Effect.void)
+    child.once("exit", () => resume(Effect.void))
+    child.ref()
+    child.kill("SIGKILL")
+  })
+
 const startProgram = (path: string, options: Options): Effect.Effect<Server, RealServerError, Scope.Scope> =>
   Effect.gen(function*() {
     const folder = yield* Effect.acquireRelease(
       Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "redis-test-"))),
       (folder) => Effect.sync(() => Fs.rmSync(folder, { recursive: true, force: true }))
     )
+    const watcher = yield* Effect.acquireRelease(
+      Effect.sync(() => guard(folder)),
+      ({ shell }) => end(shell)
+    )
+    const configFile = Path.join(folder, "server.conf")
+    if (options.config !== undefined) Fs.writeFileSync(configFile, `${options.config.join("\n")}\n`)
     let child: ChildProcess.ChildProcess | undefined
+    let frozen = false
     let output = ""
 
-    const stop: Effect.Effect<void> = Effect.async((resume) => {
+    const stop: Effect.Effect<void> = Effect.suspend(() => {
       const running = child
       child = undefined
-      if (running === undefined || running.exitCode !== null || running.signalCode !== null) return resume(Effect.void)
-      running.once("exit", () => resume(Effect.void))
-      running.kill("SIGKILL")
+      return running === undefined ? Effect.void : end(running)
     })
+    yield* Effect.addFinalizer(() => stop)
 
     const launch = (port: number): Effect.Effect<string, RealServerError> =>
       Effect.gen(function*() {
         output = ""
+        frozen = false
         const started = ChildProcess.spawn(path, [
+          ...(options.config === undefined ? [] : [configFile]),
           "--port",
           `${port}`,
           "--bind",
@@ -251,34 +358,40 @@ const startProgram = (path: string, options: Options): Effect.Effect<Server, Rea
         const keep = (chunk: Buffer) => void (output = (output + chunk).slice(-2000))
         started.stdout?.on("data", keep)
         started.stderr?.on("data", keep)
-        if (started.pid !== undefined) {
-          const watcher = guard(started.pid, folder)
-          started.once("exit", () => watcher.kill("SIGKILL"))
-        }
+        watcher.watch(started.pid)
+        started.once("exit", () => watcher.watch(undefined))
         const url = options.password === undefined
           ? `redis://127.0.0.1:${port}`
           : `redis://:${encodeURIComponent(options.password)}@127.0.0.1:${port}`
+        // PING is refused while the server loads its data; the process says whether the answer is this server's.
+        const answers = Effect.map(
+          talk(url, [["PING"], ["INFO", "server"]], 1000),
+          (replies) => String(replies[1]).includes(`process_id:${started.pid}\r`)
+        )
         for (let attempt = 0; attempt < 500; attempt++) {
           if (started.exitCode !== null || started.pid === undefined) break
-          // PING is refused while the server loads its data.
-          if (yield* Effect.isSuccess(ask(url, ["PING"], 1000))) return url
-          yield* Effect.async<void>((resume) => void setTimeout(() => resume(Effect.void), 20))
+          if (yield* Effect.orElseSucceed(answers, () => false)) return url
+          yield* nap(20)
         }
         yield* stop
         return yield* new RealServerError({ message: `${path} did not start: ${output.trim()}` })
       })
 
     // Somebody else may take the free port before the server does.
-    const launchSomewhere: Effect.Effect<string, RealServerError> = Effect.flatMap(freePort, launch)
-    const url = yield* Effect.acquireRelease(Effect.retry(launchSomewhere, { times: 2 }), () => stop)
+    const url = yield* Effect.retry(Effect.flatMap(freePort, launch), { times: 2 })
     const { port } = address(url)
 
-    const signal = (name: "SIGSTOP" | "SIGCONT") => Effect.sync(() => void child?.kill(name))
+    const signal = (name: "SIGSTOP" | "SIGCONT") =>
+      Effect.sync(() => {
+        frozen = name === "SIGSTOP"
+        child?.kill(name)
+      })
     return yield* describe("Program", url, {
       kill: stop,
       restart: Effect.zipRight(stop, launch(port)),
       pause: signal("SIGSTOP"),
-      resume: signal("SIGCONT")
+      resume: signal("SIGCONT"),
+      running: Effect.sync(() => child !== undefined && child.exitCode === null && child.signalCode === null && !frozen)
     })
   })
 
@@ -304,24 +417,17 @@ const startContainer = (options: Options): Effect.Effect<Server, RealServerError
       (container) => Effect.promise(() => container.stop())
     )
     const auth = options.password === undefined ? "" : `:${encodeURIComponent(options.password)}@`
-    return yield* describe("Container", `redis://${auth}${container.getHost()}:${container.getMappedPort(6379)}`, {
-      kill: cannot("kill"),
-      restart: cannot("restart"),
-      pause: cannot("pause"),
-      resume: cannot("resume")
-    })
+    return yield* describe(
+      "Container",
+      `redis://${auth}${container.getHost()}:${container.getMappedPort(6379)}`,
+      noSignals
+    )
   })
 
 /** A server from this source; `options` are for a server that is started. */
 export const open = (source: Source, options: Options = {}): Effect.Effect<Server, RealServerError, Scope.Scope> =>
   Source.$match(source, {
-    Url: ({ url }) =>
-      describe("Url", url, {
-        kill: cannot("kill"),
-        restart: cannot("restart"),
-        pause: cannot("pause"),
-        resume: cannot("resume")
-      }),
+    Url: ({ url }) => describe("Url", url, noSignals),
     Program: ({ path }) => startProgram(path, options),
     Container: () => startContainer(options)
   })
