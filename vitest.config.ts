@@ -7,7 +7,7 @@ const src = (path: string) => fileURLToPath(new URL(`./src/${path}`, import.meta
 const resolveWith = (ioredis: string) => ({
   alias: [
     { find: /^effect-redis-kit$/, replacement: src("index.ts") },
-    { find: /^effect-redis-kit\/Lock$/, replacement: src("Lock/index.ts") },
+    { find: /^effect-redis-kit\/(Lock|Quorum|ReadWriteLock|Semaphore)$/, replacement: src("$1/index.ts") },
     { find: /^effect-redis-kit\/(\w+)$/, replacement: src("$1.ts") },
     { find: /^ioredis$/, replacement: ioredis }
   ]
@@ -25,6 +25,7 @@ const project = (
     ...files,
     // For the processes that tests start.
     env: { REDIS_TEST_IOREDIS: ioredis },
+    setupFiles: ["test/kit/setup.ts"],
     testTimeout: 30_000,
     hookTimeout: 30_000
   }
@@ -40,9 +41,15 @@ export default defineConfig({
     projects: [
       project("ioredis 5", "ioredis", { include: ["test/**/*.test.ts"] }),
       project("ioredis 6", "ioredis-6", {
-        include: ["test/{IoRedis,RedisClient,Lock}/**/*.test.ts"],
-        // These never come near ioredis.
-        exclude: ["test/RedisClient/{blocking,commands,expiry,retry}.test.ts", "test/Lock/memory.test.ts"]
+        include: [
+          "test/{IoRedis,RedisClient,Lock}/**/*.test.ts",
+          "test/{Semaphore,ReadWriteLock,Quorum}/contract.test.ts"
+        ],
+        // These hardly come near ioredis.
+        exclude: [
+          "test/RedisClient/{blocking,commands,expiry,retry}.test.ts",
+          "test/Lock/{memory,interruption}.test.ts"
+        ]
       })
     ]
   }
