@@ -1,13 +1,11 @@
-import { Effect, TestClock } from "effect"
-import { live, memory } from "../kit/layers.js"
+import { live, memory, memoryCluster, onCluster, onSentinel } from "../kit/layers.js"
 import { severalNames } from "./severalNames.js"
-import { suite, type Time } from "./suite.js"
-
-// Between two instants everything that the first one made due gets its turn.
-const virtual: Time = { elapse: (duration) => TestClock.adjust(duration) }
-const real: Time = { elapse: Effect.sleep }
+import { real, suite, virtual } from "./suite.js"
 
 for (const contract of [suite, severalNames]) {
   contract("in memory", memory, {}, virtual)
+  contract("in memory, as a Cluster", memoryCluster, {}, virtual)
   contract("live", live, { excludeTestServices: true }, real)
+  contract("on a Cluster", onCluster, { excludeTestServices: true }, real)
+  contract("with Sentinel", onSentinel, { excludeTestServices: true }, real)
 }
