@@ -6,6 +6,7 @@
  * Time is asked for once for each command from outside, so that a script or a transaction sees one instant. Keys whose
  * time has come are removed before the command runs.
  */
+import { INVALIDATE } from "../internal/invalidations.js"
 import { hashSlot } from "../internal/slot.js"
 import { Deque, Heap, Indexed } from "./collections.js"
 import { type Argv, type Command, wrongArguments } from "./command.js"
@@ -14,6 +15,7 @@ import { unsupportedCommands } from "./commands/unsupported.js"
 import { Random } from "./random.js"
 import { type EngineReply, ErrorReply, Status } from "./reply.js"
 import { Scripts } from "./scripts.js"
+import { Stream } from "./streams.js"
 import { decodeText } from "./text.js"
 import { CROSS_SLOT, Entry, Hash, Members, sizeOf, SortedSet, typeOf, type Value, WRONG_TYPE } from "./values.js"
 
@@ -27,12 +29,14 @@ export type ChannelKind = "channel" | "pattern" | "shard"
 /** A blocking command that waits. */
 export interface Blocked {
   readonly keys: ReadonlyArray<string>
-  readonly type: "list" | "zset"
+  readonly type: "list" | "zset" | "stream"
   /** The instant at which it gives up; `Infinity` for never. */
   readonly deadline: number
-  /** Tries again when a key got elements. */
-  readonly serve: (key: string) => EngineReply
+  /** Tries again when a key got elements; without a reply it goes on waiting. */
+  readonly serve: (key: string) => EngineReply | undefined
   readonly timeoutReply: EngineReply
+  /** Where it ends the wait that a key is gone or holds something else. */
+  readonly goneReply?: ErrorReply | undefined
 }
 
 /** `CLIENT TRACKING` in broadcasting mode: which keys, and who is told of them (0 for nobody). */
@@ -46,9 +50,6 @@ interface TrackedPrefix {
   readonly sessions: Set<Session>
   readonly changed: Set<string>
 }
-
-/** The channel of those who are told by RESP2 which keys were changed. */
-export const INVALIDATE = "__redis__:invalidate"
 
 /** What the server knows of a connection. */
 export class Session {
@@ -66,6 +67,8 @@ export class Session {
   blocked: Blocked | undefined
   tracking: Tracking | undefined
   onUnblocked: (reply: EngineReply) => void = () => {}
+  /** What it waits for may end at another instant than before: see `wakeAt`. */
+  onWakeChanged: () => void = () => {}
   onMessage: (kind: ChannelKind, name: string, channel: string, payload: string) => void = () => {}
   /** Tracked keys were changed; all of them, when it is `null`. */
   onInvalidated: (keys: ReadonlyArray<string> | null) => void = () => {}
@@ -185,9 +188,13 @@ export class Engine {
       return QUEUED
     }
     const reply = this.call(session, found, argv)
+    this.afterCommand()
+    return reply
+  }
+
+  private afterCommand(): void {
     if (this.ready.size > 0) this.serveWaiters()
     if (this.tracked.size > 0) this.tellTrackers()
-    return reply
   }
 
   /** Runs a command of a script or a transaction, in the instant of the whole. */
@@ -291,6 +298,12 @@ export class Engine {
     throw WRONG_TYPE
   }
 
+  stream(key: string): Stream | undefined {
+    const value = this.keys.get(key)?.value
+    if (value === undefined || value instanceof Stream) return value
+    throw WRONG_TYPE
+  }
+
   hashOrNew(key: string): Hash {
     return this.hash(key) ?? this.add(key, new Hash())
   }
@@ -310,8 +323,13 @@ export class Engine {
   /** A key that was not there. */
   add<V extends Value>(key: string, value: V): V {
     this.keys.add(new Entry(key, value))
-    if (this.waiters.has(key) && typeof value !== "string") this.ready.add(key)
+    if (typeof value !== "string") this.signal(key)
     return value
+  }
+
+  /** Whoever waits for a key is asked again after the command. */
+  signal(key: string): void {
+    if (this.waiters.has(key)) this.ready.add(key)
   }
 
   /** Gives a key a value, whatever it held before, and without a life unless that is kept. */
@@ -320,6 +338,7 @@ export class Engine {
     if (entry === undefined) {
       this.add(key, value)
     } else {
+      if (entry.value instanceof Stream) this.signal(key)
       entry.value = value
       if (!keepLife) this.persist(entry)
     }
@@ -331,6 +350,7 @@ export class Engine {
     const entry = this.keys.delete(key)
     if (entry === undefined) return false
     if (entry.expireAt !== Infinity) this.expiring--
+    if (entry.value instanceof Stream) this.signal(key)
     this.modified(key)
     return true
   }
@@ -351,6 +371,7 @@ export class Engine {
       }
     }
     this.expirations.push(at, entry)
+    for (const session of this.waiters.get(entry.key) ?? []) session.onWakeChanged()
   }
 
   persist(entry: Entry): boolean {
@@ -459,6 +480,20 @@ export class Engine {
     return true
   }
 
+  /** When a wait may end without any command: with its own time, or with the life of a key that it depends on. */
+  wakeAt({ deadline, goneReply, keys }: Blocked): number {
+    return goneReply === undefined
+      ? deadline
+      : Math.min(deadline, ...keys.map((key) => this.keys.get(key)?.expireAt ?? Infinity))
+  }
+
+  /** Time has come for a session that waits. */
+  wake(session: Session): void {
+    this.tick()
+    this.afterCommand()
+    if (session.blocked !== undefined && session.blocked.deadline <= this.now) this.unblock(session)
+  }
+
   get blockedSessions(): number {
     let count = 0
     for (const session of this.sessions.values()) if (session.blocked !== undefined) count++
@@ -470,18 +505,17 @@ export class Engine {
     for (const key of this.ready) {
       this.ready.delete(key)
       for (const session of Array.from(this.waiters.get(key) ?? [])) {
-        const entry = this.keys.get(key)
-        if (entry === undefined) break
         const { blocked } = session
-        if (blocked === undefined || blocked.type !== typeOf(entry.value)) continue
-        let reply: EngineReply
+        if (blocked === undefined) continue
+        const entry = this.keys.get(key)
+        let reply: EngineReply | undefined
         try {
-          reply = blocked.serve(key)
+          reply = entry !== undefined && blocked.type === typeOf(entry.value) ? blocked.serve(key) : blocked.goneReply
         } catch (error) {
           if (!(error instanceof ErrorReply)) throw error
           reply = error
         }
-        this.unblock(session, reply)
+        if (reply !== undefined) this.unblock(session, reply)
       }
     }
   }

@@ -69,6 +69,7 @@ export class Link {
   onDown: () => void = () => {}
   onState: (status: "connected" | "reconnecting" | "end", error: RedisError | undefined) => void = () => {}
   onMessage: Session["onMessage"] = () => {}
+  onInvalidated: Session["onInvalidated"] = () => {}
 
   constructor(readonly server: LinkServer, readonly role: Role, readonly target: string) {
     if (!server.isDown()) this.rise()
@@ -87,6 +88,11 @@ export class Link {
     this.everUp = true
     const session = this.session = this.server.engine.connect()
     session.onMessage = (kind, name, channel, payload) => this.onMessage(kind, name, channel, payload)
+    // As with replies: others get their turn before it arrives, and it is lost when the connection breaks before.
+    session.onInvalidated = (keys) =>
+      queueMicrotask(() => {
+        if (this.session === session) this.onInvalidated(keys)
+      })
     session.onKilled = () => {
       if (this.session !== session) return
       this.cut()
@@ -134,6 +140,7 @@ export class Link {
     this.cancelBlock?.()
     this.cancelBlock = undefined
     session.onUnblocked = () => {}
+    session.onWakeChanged = () => {}
     session.onKilled = () => {}
     this.server.engine.close(session)
     if (this.role === "shared") Metrics.connectionUp.unsafeModify(-1, noLabels)
@@ -273,17 +280,25 @@ export class Link {
     session.onUnblocked = (reply) => {
       this.cancelBlock?.()
       this.cancelBlock = undefined
+      session.onWakeChanged = () => {}
       request.replies.push(reply)
       // The engine may be in the middle of serving others.
       queueMicrotask(() => {
         if (this.session === session) this.resume(request)
       })
     }
-    if (blocked.deadline !== Infinity) {
-      this.cancelBlock = this.server.after(blocked.deadline - this.server.engine.now, () => {
-        if (session.blocked === blocked) this.server.engine.unblock(session)
+    const { engine } = this.server
+    const sleep = (): void => {
+      this.cancelBlock?.()
+      const at = engine.wakeAt(blocked)
+      this.cancelBlock = at === Infinity ? undefined : this.server.after(at - engine.now, () => {
+        if (session.blocked !== blocked) return
+        engine.wake(session)
+        if (session.blocked === blocked) sleep()
       })
     }
+    session.onWakeChanged = sleep
+    sleep()
   }
 
   private settle(request: Request): void {

@@ -11,7 +11,7 @@ import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import { createHash } from "node:crypto"
-import { type CommandName, makeNames } from "../internal/commandNames.js"
+import { type CommandName, makeNames, refuseBlocking } from "../internal/commandNames.js"
 import { makeState } from "../internal/connectionState.js"
 import * as Metrics from "../internal/metrics.js"
 import { execReplies, replyError } from "../internal/replies.js"
@@ -34,7 +34,7 @@ import {
 import { type RedisError, RedisReplyError } from "../RedisError.js"
 import { type Fault, RedisTestServer, type Service } from "../RedisTestServer.js"
 import type { Argv } from "./command.js"
-import { BLOCKED, Engine, INVALIDATE } from "./Engine.js"
+import { BLOCKED, Engine } from "./Engine.js"
 import { Link, type LinkFault, type LinkServer, Request, type Role } from "./Link.js"
 import { type EngineReply, ErrorReply, Status } from "./reply.js"
 import { decodeBytes, decodeText, encodeBytes, encodeText } from "./text.js"
@@ -111,13 +111,15 @@ const conclude = <A>(
 
 const makeExecutor = (link: Link, nameOf: (command: string) => CommandName): DriverExecutor => {
   const { server } = link
+  const shared = link.role === "shared"
 
   // The command runs at once, and its fiber goes on a moment later, so that others get their turn at every command, as
   // with a server. Of the ways to do that, a microtask is the cheapest.
   const issue: Issue = (command, args, encoding, onReply, onError, timeout) =>
     Effect.async((resume) => {
       const { name, refused } = nameOf(command)
-      if (refused !== undefined) return resume(onError(refused, 0))
+      const bad = refused ?? (shared ? refuseBlocking(name, args) : undefined)
+      if (bad !== undefined) return resume(onError(bad, 0))
       const argv = encodeArgv(name, args, 0)
       const idle = link.idle
       const reply = idle ? link.execute(argv) : BLOCKED
@@ -151,7 +153,8 @@ const makeExecutor = (link: Link, nameOf: (command: string) => CommandName): Dri
       const argvs: Array<Argv> = []
       for (const command of commands) {
         const { name, refused } = nameOf(String(command[0]))
-        if (refused !== undefined) return resume(Effect.fail(refused))
+        const bad = refused ?? (shared ? refuseBlocking(name, command) : undefined)
+        if (bad !== undefined) return resume(Effect.fail(bad))
         argvs.push(encodeArgv(name, command, 1))
       }
       const all = label === "MULTI" ? [["MULTI"], ...argvs, ["EXEC"]] : argvs
@@ -276,19 +279,16 @@ const makeTracker = (options: {
   const server: TrackedServer = {
     id: TARGET,
     executor,
-    track: (prefixes, { onDown, onKeys }) =>
-      Effect.gen(function*() {
-        const link = yield* Effect.acquireRelease(open, (link) => Effect.sync(() => close(link)))
-        link.onDown = onDown
-        link.onInvalidated = (keys) => onKeys(keys === null ? null : keys.map(decodeText))
-        const { issue } = makeExecutor(link, anyName)
-        const send = (command: string, args: ReadonlyArray<RedisArg>) =>
-          issue(command, args, "text", (reply) => Effect.succeed(String(reply)), Effect.fail, timeout)
-        const id = yield* send("CLIENT", ["ID"])
-        const names = prefixes.flatMap((prefix) => ["PREFIX", prefix])
-        yield* send("CLIENT", ["TRACKING", "ON", "REDIRECT", id, "BCAST", ...names])
-        yield* send("SUBSCRIBE", [INVALIDATE])
-      })
+    connect: ({ onDown, onKeys }) =>
+      Effect.map(
+        Effect.acquireRelease(open, (link) => Effect.sync(() => close(link))),
+        (link) => {
+          link.onDown = onDown
+          link.onInvalidated = (keys) => onKeys(keys === null ? null : keys.map(decodeText))
+          const { issue } = makeExecutor(link, anyName)
+          return (command, ...args) => issue(command.toUpperCase(), args, "text", Effect.succeed, Effect.fail, timeout)
+        }
+      )
   }
   return { servers: () => [server], onChange: () => () => {} }
 }

@@ -68,7 +68,7 @@ export const formatDouble = (value: number): string => {
   return trimZeros(toFixed(mantissa, power))
 }
 
-const trimZeros = (text: string): string => text.includes(".") ? text.replace(/\.?0+$/, "") : text
+const trimZeros = (text: string): string => text.includes(".") ? text.replace(/\.?0*$/, "") : text
 
 /** Moves the decimal point: exact, unlike `Number.prototype.toFixed` above 1e21 or beyond the digits that exist. */
 const toFixed = (mantissa: string, power: number): string => {
@@ -161,10 +161,9 @@ export const addLongDouble = (a: LongDouble, b: LongDouble): LongDouble => {
   return round(sum, 1n, exponent)
 }
 
-/** C's `%.17Lf` without the zeros at its end. */
-export const formatLongDouble = (value: LongDouble): string => {
-  const scale = 10n ** 17n
-  const size = abs(value.mantissa) * scale
+/** C's `%.Nf`, with `digits` for N. */
+const toDecimal = (value: LongDouble, digits: number): string => {
+  const size = abs(value.mantissa) * 10n ** BigInt(digits)
   let scaled: bigint
   if (value.exponent >= 0) {
     scaled = size << BigInt(value.exponent)
@@ -175,7 +174,19 @@ export const formatLongDouble = (value: LongDouble): string => {
     scaled = size >> shift
     if (low > half || (low === half && (scaled & 1n) === 1n)) scaled += 1n
   }
-  const fraction = (scaled % scale).toString().padStart(17, "0").replace(/0+$/, "")
-  const text = fraction === "" ? String(scaled / scale) : `${scaled / scale}.${fraction}`
-  return value.mantissa < 0n && text !== "0" ? `-${text}` : text
+  const text = scaled.toString().padStart(digits + 1, "0")
+  return `${value.mantissa < 0n ? "-" : ""}${text.slice(0, -digits)}.${text.slice(-digits)}`
 }
+
+/** C's `%.17Lf` without the zeros at its end. */
+export const formatLongDouble = (value: LongDouble): string => {
+  const text = trimZeros(toDecimal(value, 17))
+  return text === "-0" ? "0" : text
+}
+
+/** As `formatLongDouble`, of a double. */
+export const formatPrecisely = (value: number): string => formatLongDouble(fromDouble(value))
+
+/** With so many digits after the point, half to even. */
+export const formatFixed = (value: number, digits: number): string =>
+  Number.isFinite(value) ? toDecimal(fromDouble(value), digits) : formatDouble(value)

@@ -56,6 +56,10 @@ export class Scripts {
     return this.known.size
   }
 
+  get isRunning(): boolean {
+    return this.running !== undefined
+  }
+
   run(session: Session, script: Script, keys: Argv, args: Argv, readOnly: boolean): EngineReply {
     const before = this.running
     this.running = { session, keys, readOnly }

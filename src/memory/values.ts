@@ -3,6 +3,7 @@
  */
 import { Deque, Indexed, Node, Ranking, Scored } from "./collections.js"
 import { ErrorReply } from "./reply.js"
+import { Stream } from "./streams.js"
 
 export class Field extends Node {
   constructor(key: string, public value: string) {
@@ -48,7 +49,7 @@ export class SortedSet {
   }
 }
 
-export type Value = string | Hash | Deque | Members | SortedSet
+export type Value = string | Hash | Deque | Members | SortedSet | Stream
 
 export class Entry extends Node {
   /** In milliseconds; `Infinity` when the key stays. Zero is an instant like others. */
@@ -58,7 +59,7 @@ export class Entry extends Node {
   }
 }
 
-export const typeOf = (value: Value): "string" | "hash" | "list" | "set" | "zset" =>
+export const typeOf = (value: Value): "string" | "hash" | "list" | "set" | "zset" | "stream" =>
   typeof value === "string"
     ? "string"
     : value instanceof Hash
@@ -67,7 +68,9 @@ export const typeOf = (value: Value): "string" | "hash" | "list" | "set" | "zset
     ? "list"
     : value instanceof Members
     ? "set"
-    : "zset"
+    : value instanceof SortedSet
+    ? "zset"
+    : "stream"
 
 export const sizeOf = (value: Value): number =>
   typeof value === "string" || value instanceof Deque ? value.length : value.size
@@ -85,6 +88,7 @@ export const copyOf = (value: Value): Value => {
     for (const key of value.keys()) copy.add(new Node(key))
     return copy
   }
+  if (value instanceof Stream) return value.copy()
   const copy = new SortedSet()
   for (const { key, score } of value.members.values()) copy.put(key, score)
   return copy

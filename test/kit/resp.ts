@@ -23,6 +23,9 @@ export const encode = (args: ReadonlyArray<string | Uint8Array>): Buffer =>
 export class Parser {
   private buffer = Buffer.alloc(0)
 
+  /** `latin1` gives a character for each byte, for strings that are no text. */
+  constructor(private readonly encoding: "utf8" | "latin1" = "utf8") {}
+
   push(chunk: Uint8Array): Array<{ readonly value: Reply; readonly bytes: Buffer }> {
     this.buffer = this.buffer.length === 0 ? Buffer.from(chunk) : Buffer.concat([this.buffer, chunk])
     const values: Array<{ readonly value: Reply; readonly bytes: Buffer }> = []
@@ -53,7 +56,7 @@ export class Parser {
         const length = Number(line)
         if (length < 0) return { value: null, end }
         if (this.buffer.length < end + length + 2) return undefined
-        return { value: this.buffer.toString("utf8", end, end + length), end: end + length + 2 }
+        return { value: this.buffer.toString(this.encoding, end, end + length), end: end + length + 2 }
       }
       case 0x2a: { // *
         const count = Number(line)

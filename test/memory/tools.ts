@@ -1,6 +1,7 @@
 /**
  * What the tests of the in-memory server share: a plain engine on a clock that is set by hand.
  */
+import { assert, it } from "@effect/vitest"
 import { Engine, type EngineOptions, type Session } from "../../src/memory/Engine.js"
 import { type EngineReply, ErrorReply, Status } from "../../src/memory/reply.js"
 
@@ -33,3 +34,17 @@ export const makeServer = (options: Omit<EngineOptions, "now"> = {}): Server => 
   const runAs: Server["runAs"] = (session, ...argv) => show(engine.execute(session, argv.map(String)))
   return { engine, session, clock, runAs, run: (...argv) => runAs(session, ...argv) }
 }
+
+export type Step = readonly [command: string, reply: Shown]
+
+/** Commands separated by spaces, with what each replies. */
+export const run = (server: Server, steps: ReadonlyArray<Step>): void => {
+  for (const [command, reply] of steps) assert.deepStrictEqual(server.run(...command.split(" ")), reply, command)
+}
+
+/** A test of a server of its own. */
+export const steps = (name: string, ...list: ReadonlyArray<Step>) => it(name, () => run(makeServer(), list))
+
+export const WRONG_TYPE = "-WRONGTYPE Operation against a key holding the wrong kind of value"
+export const NOT_INTEGER = "-ERR value is not an integer or out of range"
+export const SYNTAX = "-ERR syntax error"

@@ -32,7 +32,7 @@ import { parseLimit } from "./sets.js"
 
 const NAN = new ErrorReply("ERR resulting score is not a number (NaN)")
 
-const add = (engine: Engine, argv: Argv, increment: boolean): EngineReply => {
+export const add = (engine: Engine, argv: Argv, increment: boolean): EngineReply => {
   let nx = false
   let xx = false
   let gt = false
@@ -242,7 +242,7 @@ const show = (nodes: ReadonlyArray<Scored>, withScores: boolean): Array<string> 
   return out
 }
 
-const store = (engine: Engine, key: string, result: SortedSet): number => {
+export const store = (engine: Engine, key: string, result: SortedSet): number => {
   if (result.size === 0) engine.remove(key)
   else engine.assign(key, result)
   return result.size

@@ -7,7 +7,8 @@ import { addLongDouble, formatLongDouble, inInt64, type LongDouble, parseInt64, 
 import { type EngineReply, ErrorReply, OK } from "../reply.js"
 import { NOT_FLOAT, NOT_INTEGER, OVERFLOW, SYNTAX } from "../values.js"
 
-const MAX_STRING = 512 * 1024 * 1024
+/** What fits in a string of V8: 24 bytes less than half a gigabyte, the server's own limit. */
+export const MAX_STRING = 512 * 1024 * 1024 - 24
 
 const checkLength = (length: number): void => {
   if (length > MAX_STRING) fail("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
@@ -102,7 +103,7 @@ const incrementBy = (engine: Engine, key: string, by: number): EngineReply => {
 }
 
 /** Changes the string of a key and keeps its life. */
-const write = (engine: Engine, key: string, text: string): void => {
+export const write = (engine: Engine, key: string, text: string): void => {
   const entry = engine.keys.get(key)
   if (entry === undefined) engine.add(key, text)
   else entry.value = text

@@ -2,25 +2,35 @@
  * Every command that the in-memory server knows, by name.
  */
 import { Command, type Table } from "../command.js"
+import { bits } from "./bits.js"
+import { geo } from "./geo.js"
 import { hashes } from "./hashes.js"
+import { hyperLogLog } from "./hyperLogLog.js"
 import { keys } from "./keys.js"
+import { lcs } from "./lcs.js"
 import { lists } from "./lists.js"
 import { pubsub } from "./pubsub.js"
 import { scripting } from "./scripting.js"
 import { server } from "./server.js"
 import { sets } from "./sets.js"
+import { sorting } from "./sort.js"
 import { sortedSets } from "./sortedSets.js"
+import { streams } from "./streams.js"
 import { strings } from "./strings.js"
 import { transactions } from "./transactions.js"
 
 /** By the heading that documentation puts over them. */
 export const commandGroups: Readonly<Record<string, Table>> = {
-  Keys: keys,
-  Strings: strings,
+  Keys: { ...keys, ...sorting },
+  Strings: { ...strings, ...lcs },
+  Bits: bits,
+  HyperLogLog: hyperLogLog,
   Hashes: hashes,
   Lists: lists,
   Sets: sets,
   "Sorted sets": sortedSets,
+  Geo: geo,
+  Streams: streams,
   "Pub/sub": pubsub,
   Scripting: scripting,
   Transactions: transactions,
