@@ -1,5 +1,6 @@
 /**
- * The live driver: `RedisClient` over a connection of ioredis.
+ * The live driver: `RedisClient` over connections of ioredis, to one server, to the master that sentinels name, or to the
+ * masters of a Cluster.
  *
  * What it adds to ioredis:
  *
@@ -24,16 +25,21 @@ import type * as Scope from "effect/Scope"
 import type { Redis, RedisOptions } from "ioredis"
 import { makeState } from "./internal/connectionState.js"
 import { inputError } from "./internal/input.js"
+import { makeClusterDriver } from "./ioredis/clusterDriver.js"
 import { makeExecutor } from "./ioredis/executor.js"
 import { Link, type Role } from "./ioredis/Link.js"
 import { makeReserved } from "./ioredis/Reserved.js"
+import { watchSentinels } from "./ioredis/SentinelWatch.js"
 import { makeSubscriber } from "./ioredis/Subscriber.js"
+import type { Node } from "./ioredis/Topology.js"
+import { makeTracker } from "./ioredis/Tracking.js"
 import { type Driver, make as makeClient, RedisClient, type Service } from "./RedisClient.js"
 import * as RedisConfig from "./RedisConfig.js"
 import type { RedisError, RedisInputError } from "./RedisError.js"
 
 /** Over a shared link that may not be connected yet; `open` makes the others. */
 const makeService = (options: {
+  readonly mode: "standalone" | "sentinel"
   readonly target: string
   readonly keyPrefix: string
   readonly commandTimeout: number
@@ -41,6 +47,8 @@ const makeService = (options: {
   readonly shared: (prepare: (link: Link) => void) => Link
   readonly connect: boolean
   readonly open: (role: Role) => Link
+  /** Calls back with the address of a new master; returns how to end that. */
+  readonly watch?: ((onSwitch: (address: string) => void) => () => void) | undefined
 }): Effect.Effect<Service, RedisError, Scope.Scope> =>
   Effect.gen(function*() {
     const state = makeState()
@@ -62,15 +70,37 @@ const makeService = (options: {
       return link
     }
 
+    if (options.watch !== undefined) {
+      const { watch } = options
+      const onSwitch = (address: string) => {
+        for (const link of [shared, ...links]) if (link.address !== address) link.drop()
+      }
+      yield* Effect.acquireRelease(Effect.sync(() => watch(onSwitch)), (unwatch) => Effect.sync(unwatch))
+    }
+
+    const executor = makeExecutor(shared, true)
+    const node: Node = { id: options.target, open: openLink }
+
     const driver: Driver = {
-      ...makeExecutor(shared, true),
-      mode: "standalone",
+      ...executor,
+      mode: options.mode,
       target: options.target,
       keyPrefix: options.keyPrefix,
       commandTimeout: options.commandTimeout,
       retry: options.retry,
       state: state.changes,
       subscriber: makeSubscriber(() => openLink("subscriber")),
+      tracker: makeTracker({
+        topology: { masters: () => [node], onChange: () => () => {} },
+        writer: () => ({ executor }),
+        open: (node) =>
+          Effect.suspend(() =>
+            closing
+              ? Effect.fail(shared.error("closed", "the client was closed"))
+              : Effect.succeed(node.open("reserved"))
+          ),
+        close: (link) => Effect.zipRight(link.close, Effect.sync(() => links.delete(link)))
+      }),
       reserve: () =>
         Effect.gen(function*() {
           if (closing) return yield* shared.error("closed", "the client was closed")
@@ -102,9 +132,31 @@ const tlsOptions = (tls: RedisConfig.TlsOptions): NonNullable<RedisOptions["tls"
   ...(tls.rejectUnauthorized === undefined ? {} : { rejectUnauthorized: tls.rejectUnauthorized })
 })
 
+const accessOptions = (
+  access: Pick<RedisConfig.Sentinels, "username" | "password">
+): Pick<RedisOptions, "username" | "password"> => ({
+  ...(Option.isSome(access.username) ? { username: access.username.value } : {}),
+  ...(Option.isSome(access.password) ? { password: Redacted.value(access.password.value) } : {})
+})
+
+const sentinelOptions = (sentinels: RedisConfig.Sentinels): RedisOptions => {
+  const { password, username } = accessOptions(sentinels)
+  return {
+    sentinels: Array.from(sentinels.nodes),
+    ...(username === undefined ? {} : { sentinelUsername: username }),
+    ...(password === undefined ? {} : { sentinelPassword: password }),
+    ...(Option.isSome(sentinels.tls) ? { sentinelTLS: tlsOptions(sentinels.tls.value) } : {}),
+    // It is used where there are options of TLS for the servers.
+    enableTLSForSentinelMode: true
+  }
+}
+
 /**
- * A client of one server, connected: a server that can't be reached or refuses the password is a
- * `RedisConnectionError` within the connect timeout. With `lazyConnect` the first command connects.
+ * A client, connected: a server that can't be reached or refuses the password is a `RedisConnectionError` within the
+ * connect timeout. With `lazyConnect` the first command connects.
+ *
+ * The configuration decides what it talks to: one server, the master that sentinels name (`sentinels`,
+ * `sentinelMaster`), or a Cluster (`clusterNodes`).
  *
  * The scope closes it. What is underway then gets up to a second (or the command timeout, when it is shorter) to end.
  *
@@ -129,17 +181,37 @@ export const make = (config: RedisConfig.RedisConfig): Effect.Effect<Service, Re
     const connectTimeout = Duration.toMillis(config.connectTimeout)
     const commandTimeout = Duration.toMillis(config.commandTimeout)
     const options: RedisOptions = {
-      host: config.host,
-      port: config.port,
-      db: config.db,
       enableReadyCheck: config.readyCheck,
-      ...(Option.isSome(config.username) ? { username: config.username.value } : {}),
-      ...(Option.isSome(config.password) ? { password: Redacted.value(config.password.value) } : {}),
+      ...accessOptions(config),
       ...(Option.isSome(config.tls) ? { tls: tlsOptions(config.tls.value) } : {}),
       ...(Option.isSome(config.name) ? { connectionName: config.name.value } : {})
     }
-    const open = (role: Role, patient: boolean) => new Link({ target, role, connectTimeout, commandTimeout, patient })
+    if (config.clusterNodes.length > 0) {
+      return Effect.flatMap(
+        makeClusterDriver({
+          target,
+          seeds: config.clusterNodes,
+          connectTimeout,
+          commandTimeout,
+          options,
+          keyPrefix: config.keyPrefix,
+          retry: config.retry,
+          connect: !config.lazyConnect
+        }),
+        makeClient
+      )
+    }
+    const sentinels = Option.map(config.sentinels, sentinelOptions)
+    const where: RedisOptions = {
+      ...options,
+      db: config.db,
+      ...Option.getOrElse(sentinels, () => ({ host: config.host, port: config.port }))
+    }
+    const master = Option.getOrUndefined(Option.map(config.sentinels, ({ master }) => master))
+    const open = (role: Role, patient: boolean) =>
+      new Link({ target, role, connectTimeout, commandTimeout, patient, master })
     return makeService({
+      mode: Option.isSome(sentinels) ? "sentinel" : "standalone",
       target,
       keyPrefix: config.keyPrefix,
       commandTimeout,
@@ -147,15 +219,27 @@ export const make = (config: RedisConfig.RedisConfig): Effect.Effect<Service, Re
       shared: (prepare) => {
         const link = open("shared", config.lazyConnect)
         prepare(link)
-        return link.own(options)
+        return link.own(where)
       },
       connect: !config.lazyConnect,
-      open: (role) => open(role, role === "subscriber").own(options)
+      open: (role) => open(role, role === "subscriber").own(where),
+      watch: Option.getOrUndefined(Option.map(config.sentinels, (sentinels) => (onSwitch) =>
+        watchSentinels({
+          sentinels: sentinels.nodes,
+          master: sentinels.master,
+          access: {
+            ...accessOptions(sentinels),
+            ...(Option.isSome(sentinels.tls) ? { tls: tlsOptions(sentinels.tls.value) } : {})
+          },
+          connectTimeout,
+          onSwitch
+        })))
     })
   })
 
 /**
- * A client of one server. Options are checked: a bad one is a `RedisInputError` that names it.
+ * A client of one server, of a Cluster, or of the master that sentinels name. Options are checked: a bad one is a
+ * `RedisInputError` that names it.
  *
  * @example
  * ```ts
@@ -168,6 +252,13 @@ export const make = (config: RedisConfig.RedisConfig): Effect.Effect<Service, Re
  *   password: Redacted.make("secret"),
  *   keyPrefix: "shop:",
  *   commandTimeout: "2 seconds"
+ * })
+ *
+ * const ClusterLive = IoRedis.layer({ clusterNodes: [{ host: "node-1" }, { host: "node-2" }] })
+ *
+ * const SentinelLive = IoRedis.layer({
+ *   sentinels: [{ host: "sentinel-1" }, { host: "sentinel-2" }, { host: "sentinel-3" }],
+ *   sentinelMaster: "shop"
  * })
  *
  * const program = Effect.flatMap(RedisClient.RedisClient, (client) => client.send("PING")).pipe(
@@ -269,7 +360,8 @@ const checkClient = (client: Redis): RedisInputError | undefined => {
  * get connections of their own with the same address, and these are closed with the scope.
  *
  * The client must have been made with `clientOptions`, and without a `keyPrefix`; else it is refused with a
- * `RedisInputError` that names the option. When it stops answering, its connection is dropped, so that it makes another.
+ * `RedisInputError` that names the option. So is ioredis' client of a Cluster, which sends commands again on its own:
+ * give the nodes to `layer` as `clusterNodes` instead. When it stops answering, its connection is dropped, so that it makes another.
  *
  * @example
  * ```ts
@@ -300,14 +392,28 @@ export const fromClient = (
       commandTimeout: options?.commandTimeout,
       retry: options?.retry
     })
-    const { connectTimeout = 10_000, db = 0, host = "localhost", path, port = 6379, tls } = client.options
-    const target = path === undefined || path === null
+    const { connectTimeout = 10_000, db = 0, host = "localhost", name, path, port = 6379, sentinels, tls } =
+      client.options
+    const hasSentinels = sentinels !== undefined && sentinels !== null
+    const target = hasSentinels
+      ? `redis+sentinel://${
+        sentinels.map(({ host, port }) => `${host ?? "localhost"}:${port ?? 26379}`).join()
+      }/${name}/${db}`
+      : path === undefined || path === null
       ? `redis${tls === undefined ? "" : "s"}://${host}:${port}/${db}`
       : `unix:${path}`
     const commandTimeout = Duration.toMillis(config.commandTimeout)
     const open = (role: Role) =>
-      new Link({ target, role, connectTimeout, commandTimeout, patient: role !== "reserved" })
+      new Link({
+        target,
+        role,
+        connectTimeout,
+        commandTimeout,
+        patient: role !== "reserved",
+        ...(hasSentinels && client.options.role !== "slave" ? { master: name } : {})
+      })
     return yield* makeService({
+      mode: hasSentinels ? "sentinel" : "standalone",
       target,
       keyPrefix: config.keyPrefix,
       commandTimeout,

@@ -14,10 +14,12 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Queue from "effect/Queue"
+import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { checkKey, inputError, positiveMillis } from "./internal/input.js"
+import * as Invalidations from "./internal/invalidations.js"
 import { hashSlot } from "./internal/slot.js"
 import * as Subscriptions from "./internal/subscriptions.js"
 import * as Commands from "./RedisCommands.js"
@@ -26,6 +28,7 @@ import {
   RedisConnectionError,
   RedisDecodeError,
   type RedisError,
+  RedisOutcomeUnknownError,
   RedisReplyError,
   RedisTimeoutError
 } from "./RedisError.js"
@@ -126,6 +129,47 @@ export type Subscription =
   & { readonly capacity?: number | undefined }
 
 /**
+ * From here on every change of a key under the prefixes is reported: a write of the client's own came back as an
+ * invalidation.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class Armed extends Data.TaggedClass("Armed") {}
+
+/**
+ * From here on until the next `Armed` nothing is promised: what was read before can be out of date.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class Down extends Data.TaggedClass("Down") {}
+
+/**
+ * These keys were written, removed, or have expired. They are without the client's prefix, and as UTF-8 text.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class Invalidated extends Data.TaggedClass("Invalidated")<{
+  readonly keys: ReadonlyArray<string>
+}> {}
+
+/**
+ * Every key may have changed: the server was flushed, or this stream was read too slowly.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class InvalidatedAll extends Data.TaggedClass("InvalidatedAll") {}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Invalidation = Armed | Invalidated | InvalidatedAll | Down
+
+/**
  * Where the connection stands. `error` is why it was lost or could not be made, as long as it is not there.
  *
  * @since 0.1.0
@@ -177,6 +221,9 @@ export interface Executor extends Commands.Commands {
   /**
    * Any command, with text in its reply. Arguments are sent as they are: put keys through `key` where the prefix
    * matters. It is never sent twice.
+   *
+   * On a Cluster it goes to the node that has its keys. One without keys (`DBSIZE`, `CLIENT LIST`, `SCRIPT FLUSH`, …)
+   * goes to one of the masters, and tells or does what concerns that one.
    */
   readonly send: (command: string, ...args: ReadonlyArray<RedisArg>) => Effect.Effect<Reply, RedisError>
   /** Any command, with bytes in its reply. */
@@ -184,6 +231,9 @@ export interface Executor extends Commands.Commands {
   /**
    * Many commands in one write; replies in their order. An error reply to one of them does not touch the others. When
    * the connection breaks underway the whole pipeline fails with `RedisOutcomeUnknownError`.
+   *
+   * On a Cluster it is one write to each node, and the order holds for the commands of one slot. When one node fails the
+   * whole pipeline fails, with `RedisOutcomeUnknownError` if anything of it may have been executed.
    *
    * When the server has lost its scripts, script calls of the pipeline run again after the other commands.
    */
@@ -236,7 +286,8 @@ export interface Connection extends Executor, Commands.BlockingCommands {
 export interface Service extends Executor {
   /**
    * Commands that run without another client's commands between them (`MULTI` … `EXEC`). All keys must be in one slot
-   * when the server is a Cluster. A reply that is an error does not undo the others.
+   * when the server is a Cluster; else nothing is sent, and it fails with a `RedisReplyError` of the code `CROSSSLOT`. A
+   * reply that is an error does not undo the others.
    */
   readonly transaction: (
     commands: ReadonlyArray<Command>
@@ -244,26 +295,63 @@ export interface Service extends Executor {
   /**
    * Subscribes, and is ready when the server has confirmed. All subscriptions of a client share one connection. After a
    * lost connection they are made again, and each subscriber gets one `Gap`. The scope ends the subscription.
+   *
+   * On a Cluster, shard channels have a connection to each master that has some. A slot that goes to another master takes
+   * its channels along: that too is a `Gap`.
    */
   readonly subscribe: (
     subscription: Subscription
   ) => Effect.Effect<Queue.Dequeue<Message | Gap>, RedisError, Scope.Scope>
-  /** A connection of one's own, closed with the scope. `key` chooses the node when the server is a Cluster. */
+  /**
+   * Which keys under these prefixes change, whoever changes them: what a copy of them in this process needs
+   * (`CLIENT TRACKING` in broadcasting mode). An empty prefix is every key of this client.
+   *
+   * `Armed` comes once it is proved to work, and from then on every change is reported, also those by this client. `Down`
+   * says that it does not any more: at once when the connection is closed, and within one command timeout whatever else
+   * happens. It is made again by itself, and the next `Armed` says so. Before the first `Armed` and from `Down` to
+   * `Armed` nothing is promised. A command that changes nothing is not reported, and a change can be reported twice.
+   *
+   * A stream that is read too slowly gets `InvalidatedAll` in place of what it has not read, once that is more than
+   * `capacity` keys (10,000 by default).
+   *
+   * A server that refuses it (a proxy, or an ACL) makes a stream that was never armed fail with its `RedisReplyError`.
+   * When the client is closed the stream says `Down` and ends.
+   */
+  readonly invalidations: (
+    prefixes: ReadonlyArray<string>,
+    options?: { readonly capacity?: number | undefined }
+  ) => Stream.Stream<Invalidation, RedisError>
+  /**
+   * A connection of one's own, closed with the scope. When the server is a Cluster it is one to the node of `key`, or to
+   * any master, and stays there: commands with keys of other nodes fail with a `RedisReplyError` of the code `MOVED`.
+   */
   readonly reserve: (
     options?: { readonly key?: string | undefined }
   ) => Effect.Effect<Connection, RedisError, Scope.Scope>
-  /** The keys that match, without prefix, by `SCAN`: a key can come more than once, and blocks nobody. */
+  /**
+   * The keys that match, without prefix, by `SCAN`: a key can come more than once, and blocks nobody. On a Cluster it
+   * goes from master to master, and fails when the one that it is at stops being one. Keys of a slot that changes its
+   * master meanwhile can come twice or not at all.
+   */
   readonly scan: (options?: ScanOptions) => Stream.Stream<string, RedisError>
   /** Removes the keys that match a glob, step by step, and returns how many there were. */
   readonly unlinkMatching: (pattern: string) => Effect.Effect<number, RedisError>
-  /** One check with a deadline of its own (the command timeout). It never fails: a failure is its result. */
+  /**
+   * One check with a deadline of its own (the command timeout). It never fails: a failure is its result. A Cluster is
+   * healthy when every slot is served and every master answers; `server` is then one of the masters.
+   */
   readonly health: Effect.Effect<Health>
   /** A check at once, and then again `every` so often; checks never overlap. */
   readonly healthChanges: (every: Duration.DurationInput) => Stream.Stream<Health, RedisError>
-  /** The present state first, and then every change. */
+  /**
+   * The present state first, and then every change. A Cluster is connected when its map is known and no connection to a
+   * master is lost; masters that nobody has talked to yet count as well.
+   */
   readonly state: Stream.Stream<ConnectionState>
   /** What the client talks to. On a Cluster the keys of one command or script must be in one slot. */
   readonly mode: "standalone" | "sentinel" | "cluster"
+  /** Its address without user and password, for messages. */
+  readonly target: string
   /** The name with the client's prefix, for `send`. */
   readonly key: (name: string) => string
   /** The hash slot (0 to 16383) of a name, with the client's prefix. */
@@ -343,7 +431,8 @@ export interface DriverConnection extends DriverExecutor {
 export type SubscriptionKind = "channel" | "pattern" | "shard"
 
 /**
- * The raw side of subscriptions: one connection, names with prefix, no counting and no restoring.
+ * The raw side of subscriptions: names with prefix, no counting and no restoring. It is one connection, or on a Cluster
+ * one for channels and patterns and one for each master that has shard channels.
  *
  * @since 0.1.0
  * @category drivers
@@ -353,14 +442,59 @@ export interface DriverSubscriber {
   readonly subscribe: (kind: SubscriptionKind, names: ReadonlyArray<string>) => Effect.Effect<void, RedisError>
   readonly unsubscribe: (kind: SubscriptionKind, names: ReadonlyArray<string>) => Effect.Effect<void, RedisError>
   /**
-   * `onDown` when the connection is lost, `onUp` when another one is ready and has no subscriptions yet. `name` of a
-   * message is the pattern or the channel that was subscribed to.
+   * `onDown` when a connection is lost, `onUp` when its subscriptions can be made again on another one. `concerns` says
+   * which these are, and is left out when they are all. `name` of a message is the pattern or the channel that was
+   * subscribed to.
    */
   readonly listen: (listener: {
     readonly onMessage: (kind: SubscriptionKind, name: string, channel: string, bytes: Uint8Array) => void
-    readonly onDown: () => void
-    readonly onUp: () => void
+    readonly onDown: (concerns?: (kind: SubscriptionKind, name: string) => boolean) => void
+    readonly onUp: (concerns?: (kind: SubscriptionKind, name: string) => boolean) => void
   }) => void
+}
+
+/**
+ * A server that holds keys and can say which of them change.
+ *
+ * @since 0.1.0
+ * @category drivers
+ */
+export interface TrackedServer {
+  /** Stays the same as long as it is the same server. */
+  readonly id: string
+  /** The client's own commands to this server. */
+  readonly executor: DriverExecutor
+  /** Whether it serves a hash slot; left out when it serves them all. */
+  readonly owns?: ((slot: number) => boolean) | undefined
+  /**
+   * One more connection, closed with the scope; what comes back sends a command on it. `onKeys` gets what arrives on the
+   * channel `__redis__:invalidate` once that is subscribed to, `null` for every key. `onDown` comes when the connection
+   * is lost; it is not made again.
+   */
+  readonly connect: (listener: {
+    readonly onKeys: (keys: ReadonlyArray<string> | null) => void
+    readonly onDown: () => void
+  }) => Effect.Effect<
+    (command: string, ...args: ReadonlyArray<string>) => Effect.Effect<Reply, RedisError>,
+    RedisError,
+    Scope.Scope
+  >
+}
+
+/**
+ * The raw side of invalidations: which servers there are. How they are made to tell, the proof that they do, and making
+ * connections again are not its business.
+ *
+ * @since 0.1.0
+ * @category drivers
+ */
+export interface DriverTracker {
+  /** Those that are known at this moment: one, or every master of a Cluster. */
+  readonly servers: () => ReadonlyArray<TrackedServer>
+  /** Calls back when they have become others; returns how to stop that. */
+  readonly onChange: (listener: () => void) => () => void
+  /** Looks again who they are, where nobody tells that. It is called with every heartbeat. */
+  readonly refresh?: (() => void) | undefined
 }
 
 /**
@@ -379,9 +513,12 @@ export interface Driver extends DriverExecutor {
   readonly retry?: Schedule.Schedule<unknown, unknown> | undefined
   readonly state: Stream.Stream<ConnectionState>
   readonly subscriber: DriverSubscriber
+  readonly tracker: DriverTracker
   readonly reserve: (key: string | undefined) => Effect.Effect<DriverConnection, RedisError, Scope.Scope>
   /** The nodes that hold keys: one, or every master of a Cluster. */
   readonly masters: Effect.Effect<ReadonlyArray<DriverExecutor>, RedisError>
+  /** What health means beyond an answer to `INFO`: on a Cluster, that every slot is served and every master answers. */
+  readonly check?: Effect.Effect<void, RedisError> | undefined
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -461,7 +598,11 @@ type RawCommands = ReadonlyArray<ReadonlyArray<RedisArg>>
 
 const isRaw = (commands: RawCommands | RedisError): commands is RawCommands => Array.isArray(commands)
 
-const makeExecutor = (waist: Waist, driver: DriverExecutor): readonly [Executor, Internals] => {
+const makeExecutor = (
+  waist: Waist,
+  driver: DriverExecutor,
+  nodes?: Commands.Nodes
+): readonly [Executor, Internals] => {
   const { prefix, retry, target, timeout } = waist
 
   const settle = (command: string, readOnly: boolean, error: RedisError): RedisError =>
@@ -575,7 +716,7 @@ const makeExecutor = (waist: Waist, driver: DriverExecutor): readonly [Executor,
   }
 
   const executor: Executor = {
-    ...Commands.make(run, prefix),
+    ...Commands.make(run, prefix, nodes),
     send: (command, ...args) => run(command, args, Effect.succeed),
     sendBytes: (command, ...args) => run(command, args, Effect.succeed, { encoding: "bytes" }),
     pipeline,
@@ -635,8 +776,43 @@ export const make = (driver: Driver): Effect.Effect<Service, never, Scope.Scope>
       timeout: driver.commandTimeout,
       retry: driver.retry ?? defaultRetry
     }
-    const [executor, { raw }] = makeExecutor(waist, driver)
+    const runOf = (master: DriverExecutor) => makeExecutor(waist, master)[1].run
+    const [executor, { raw }] = makeExecutor(
+      waist,
+      driver,
+      driver.mode !== "cluster" ? undefined : {
+        slot: hashSlot,
+        masters: Effect.map(driver.masters, (masters) => masters.map(runOf)),
+        partial: (command) => new RedisOutcomeUnknownError({ target: waist.target, command, reason: "partial" })
+      }
+    )
     const subscriptions = yield* Subscriptions.make(driver.subscriber, waist.retry, (reason) => new Gap({ reason }))
+
+    const tracking = yield* Invalidations.make({
+      tracker: driver.tracker,
+      target: waist.target,
+      keyPrefix: prefix,
+      id: (yield* Random.nextIntBetween(2 ** 31, 2 ** 48)).toString(36),
+      timeout: waist.timeout,
+      elements: {
+        armed: new Armed(),
+        down: new Down(),
+        all: new InvalidatedAll(),
+        keys: (keys) => new Invalidated({ keys })
+      }
+    })
+
+    const invalidations: Service["invalidations"] = (prefixes, options) => {
+      const capacity = options?.capacity ?? 10_000
+      const refused = (field: string, expected: string, actual: unknown) =>
+        Stream.fail(inputError("invalidations", field, expected, actual))
+      if (!Number.isSafeInteger(capacity) || capacity < 1) {
+        return refused("capacity", "a whole number of one or more", capacity)
+      }
+      if (prefixes.length === 0) return refused("prefixes", "at least one prefix", "none")
+      for (const each of prefixes) if (typeof each !== "string") return refused("prefixes", "strings", each)
+      return tracking.stream(prefixes.map((each) => prefix + each), capacity)
+    }
 
     const checkNames = (
       names: ReadonlyArray<string>,
@@ -717,7 +893,7 @@ export const make = (driver: Driver): Effect.Effect<Service, never, Scope.Scope>
       const args = ["MATCH", Commands.escapeGlob(prefix) + (options?.match ?? "*"), "COUNT", count]
       if (options?.type !== undefined) args.push("TYPE", options.type)
       return Stream.fromIterableEffect(driver.masters).pipe(
-        Stream.flatMap((master) => Commands.scanWith(makeExecutor(waist, master)[1].run, "SCAN", [], args)),
+        Stream.flatMap((master) => Commands.scanWith(runOf(master), "SCAN", [], args)),
         Stream.map((key) => key.slice(prefix.length))
       )
     }
@@ -746,6 +922,7 @@ export const make = (driver: Driver): Effect.Effect<Service, never, Scope.Scope>
         Effect.fail,
         waist.timeout
       ).pipe(
+        (info) => driver.check === undefined ? info : Effect.zipLeft(info, driver.check, { concurrent: true }),
         Effect.either,
         Effect.zipWith(Clock.currentTimeNanos, (result, end): Health => {
           const responseTime = Duration.nanos(end - start)
@@ -774,6 +951,7 @@ export const make = (driver: Driver): Effect.Effect<Service, never, Scope.Scope>
           ? Effect.succeed([])
           : Effect.map(transact(driver, commands), (replies) => Option.getOrElse(replies, () => []).map(toEither)),
       subscribe,
+      invalidations,
       reserve,
       scan,
       unlinkMatching,
@@ -786,6 +964,7 @@ export const make = (driver: Driver): Effect.Effect<Service, never, Scope.Scope>
       },
       state: driver.state,
       mode: driver.mode,
+      target: driver.target,
       key: (name) => prefix + name,
       slot: (name) => hashSlot(prefix + name)
     }

@@ -11,8 +11,13 @@
  * - A reply of another shape fails with `RedisDecodeError`. That includes an integer past 2^53, which a number of
  *   JavaScript cannot hold.
  *
- * Commands that only read are sent again after a lost reply, by the client's retry schedule; all others never are. On a
- * Cluster the keys of one command must be in one slot: give them a common `{hash tag}`.
+ * Commands that only read are sent again after a lost reply, by the client's retry schedule; all others never are.
+ *
+ * On a Cluster the keys of one command must be in one slot: give them a common `{hash tag}`. `mget`, `mset`, `del`,
+ * `unlink`, `exists` and `touch` take any keys: they are sent as one command for each slot, so they are not atomic then.
+ * When a part of one that writes fails and another does not, it fails with `RedisOutcomeUnknownError` (`partial`).
+ * Commands about a whole server (`dbSize`, `flushDb`, `scriptLoad`, `scriptExists`, `scriptFlush`, `pubsubChannels`,
+ * `pubsubNumSub`) ask every master.
  *
  * @since 0.1.0
  */
@@ -34,7 +39,7 @@ import * as Sets from "./internal/commands/sets.js"
 import * as SortedSets from "./internal/commands/sortedSets.js"
 import * as Strings from "./internal/commands/strings.js"
 import type { Connection, Encoding, Executor, RedisArg, Reply } from "./RedisClient.js"
-import type { RedisError } from "./RedisError.js"
+import type { RedisError, RedisOutcomeUnknownError } from "./RedisError.js"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Models
@@ -283,6 +288,21 @@ export type Run = <A>(
   options?: { readonly encoding?: Encoding; readonly idempotent?: "read" | "write" }
 ) => Effect.Effect<A, RedisError>
 
+/**
+ * What commands for several nodes need to know of a Cluster.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Nodes {
+  /** The slot of a key with its prefix. */
+  readonly slot: (key: string) => number
+  /** How to send a command to each master. */
+  readonly masters: Effect.Effect<ReadonlyArray<Run>, RedisError>
+  /** What a command fails with that was executed in parts. */
+  readonly partial: (command: string) => RedisOutcomeUnknownError
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Commands
 // ---------------------------------------------------------------------------------------------------------------------
@@ -311,11 +331,11 @@ export interface StringCommands {
   readonly getDel: (key: string) => Effect.Effect<Option.Option<string>, RedisError>
   /** `GETEX`: the value of a key whose life is set with the same step. */
   readonly getEx: (key: string, options: GetExOptions) => Effect.Effect<Option.Option<string>, RedisError>
-  /** `MGET`: one value for each key, in their order. */
+  /** `MGET`: one value for each key, in their order. On a Cluster slot by slot, and not at one moment. */
   readonly mget: (keys: ReadonlyArray<string>) => Effect.Effect<Array<Option.Option<string>>, RedisError>
-  /** `MSET`: sets all keys in one step. */
+  /** `MSET`: sets all keys in one step, or on a Cluster in one step for each slot. */
   readonly mset: (entries: Entries<RedisArg>) => Effect.Effect<void, RedisError>
-  /** `MSETNX`: sets all keys, or none when any of them exists. */
+  /** `MSETNX`: sets all keys, or none when any of them exists. On a Cluster they must be in one slot. */
   readonly msetNx: (entries: Entries<RedisArg>) => Effect.Effect<boolean, RedisError>
   /** `INCR`: adds one, and gives the new value. A key that does not exist counts as 0. */
   readonly incr: (key: string) => Effect.Effect<number, RedisError>
@@ -342,11 +362,11 @@ export interface StringCommands {
  * @category commands
  */
 export interface KeyCommands {
-  /** `DEL`: removes keys, and gives how many there were. */
+  /** `DEL`: removes keys, and gives how many there were. On a Cluster slot by slot. */
   readonly del: (...keys: ReadonlyArray<string>) => Effect.Effect<number, RedisError>
-  /** `UNLINK`: as `del`, but large values are freed in the background. */
+  /** `UNLINK`: as `del`, and slot by slot too, but large values are freed in the background. */
   readonly unlink: (...keys: ReadonlyArray<string>) => Effect.Effect<number, RedisError>
-  /** `EXISTS`: how many of the keys exist; one that is named twice counts twice. */
+  /** `EXISTS`: how many of the keys exist; one that is named twice counts twice. On a Cluster slot by slot. */
   readonly exists: (...keys: ReadonlyArray<string>) => Effect.Effect<number, RedisError>
   /** `PEXPIRE`: gives a key a life from now on. `false` when there is no such key, or `onlyIf` did not apply. */
   readonly expire: (
@@ -372,7 +392,7 @@ export interface KeyCommands {
     destination: string,
     options?: { readonly replace?: boolean | undefined }
   ) => Effect.Effect<boolean, RedisError>
-  /** `TOUCH`: marks keys as used, and gives how many exist. */
+  /** `TOUCH`: marks keys as used, and gives how many exist. On a Cluster slot by slot. */
   readonly touch: (...keys: ReadonlyArray<string>) => Effect.Effect<number, RedisError>
 }
 
@@ -652,14 +672,14 @@ export interface ServerCommands {
 
   /** `SCRIPT LOAD`: the SHA of the script. `eval` does it by itself. */
   readonly scriptLoad: (lua: string) => Effect.Effect<string, RedisError>
-  /** `SCRIPT EXISTS`: one answer for each SHA, in their order. */
+  /** `SCRIPT EXISTS`: one answer for each SHA, in their order; on a Cluster whether all masters know it. */
   readonly scriptExists: (shas: ReadonlyArray<string>) => Effect.Effect<Array<boolean>, RedisError>
   /** `SCRIPT FLUSH`: the server forgets the scripts of everybody. */
   readonly scriptFlush: Effect.Effect<void, RedisError>
 
   // Pub/sub
 
-  /** `PUBLISH`: how many subscribers of this node it reached. */
+  /** `PUBLISH`: how many subscribers it reached; on a Cluster those of one node, although it goes to all. */
   readonly publish: (channel: string, message: RedisArg) => Effect.Effect<number, RedisError>
   /** `SPUBLISH`: to a shard channel, which lives in the slot of its name. */
   readonly spublish: (shardChannel: string, message: RedisArg) => Effect.Effect<number, RedisError>
@@ -745,8 +765,8 @@ export interface BlockingCommands {
  * @since 0.1.0
  * @category constructors
  */
-export const make = (run: Run, prefix: string): Commands => {
-  const env = makeEnv(run, prefix)
+export const make = (run: Run, prefix: string, nodes?: Nodes): Commands => {
+  const env = makeEnv(run, prefix, nodes)
   return {
     ...Strings.make(env),
     ...Keys.make(env),

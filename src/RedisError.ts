@@ -129,7 +129,8 @@ export class RedisReplyError extends Schema.TaggedError<RedisReplyError>(
  * The command was sent and no reply came back, so **it may or may not have been executed**. It is never sent again by
  * the library, except when it is marked idempotent.
  *
- * `reason` is `"timeout"` when the deadline passed and `"disconnected"` when the connection broke.
+ * `reason` is `"timeout"` when the deadline passed and `"disconnected"` when the connection broke. It is `"partial"` when
+ * it was split over several nodes of a Cluster, and some of them executed their part while others did not.
  *
  * @since 0.1.0
  * @category errors
@@ -139,7 +140,7 @@ export class RedisOutcomeUnknownError extends Schema.TaggedError<RedisOutcomeUnk
 )("RedisOutcomeUnknownError", {
   target: Schema.String,
   command: Schema.String,
-  reason: Schema.Literal("timeout", "disconnected")
+  reason: Schema.Literal("timeout", "disconnected", "partial")
 }) {
   /** @since 0.1.0 */
   readonly [TypeId]: TypeId = TypeId
@@ -150,8 +151,12 @@ export class RedisOutcomeUnknownError extends Schema.TaggedError<RedisOutcomeUnk
   /** @since 0.1.0 */
   override get message(): string {
     return `${this.target}: ${this.command} was sent, but ${
-      this.reason === "timeout" ? "no reply came in time" : "the connection broke before the reply"
-    }; it may have been executed`
+      this.reason === "timeout"
+        ? "no reply came in time; it may have been executed"
+        : this.reason === "disconnected"
+        ? "the connection broke before the reply; it may have been executed"
+        : "not to every node; a part of it may have been executed"
+    }`
   }
 }
 

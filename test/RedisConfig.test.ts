@@ -116,6 +116,72 @@ describe("the environment", () => {
       assert.strictEqual(RedisConfig.target(config), "redis://[::1]:6380/0")
     }))
 
+  it.effect("names the nodes of a Cluster", () =>
+    Effect.gen(function*() {
+      const config = yield* load({ REDIS_CLUSTER_NODES: "a:7000, b ,[::1]:7002", REDIS_DB: "0", REDIS_TLS: "true" })
+      assert.deepStrictEqual(config.clusterNodes, [
+        { host: "a", port: 7000 },
+        { host: "b", port: 6379 },
+        { host: "::1", port: 7002 }
+      ])
+      assert.isTrue(Option.isNone(config.sentinels))
+      assert.strictEqual(RedisConfig.target(config), "rediss+cluster://a:7000,b:6379,[::1]:7002")
+    }))
+
+  it.effect("names sentinels and their master", () =>
+    Effect.gen(function*() {
+      const config = yield* load({
+        REDIS_SENTINELS: "a,b:26380",
+        REDIS_SENTINEL_MASTER: "shop",
+        REDIS_SENTINEL_USERNAME: "watcher",
+        REDIS_SENTINEL_PASSWORD: SECRET,
+        REDIS_SENTINEL_TLS: "yes",
+        REDIS_DB: "3"
+      })
+      const sentinels = Option.getOrThrow(config.sentinels)
+      assert.deepStrictEqual(sentinels.nodes, [{ host: "a", port: 26379 }, { host: "b", port: 26380 }])
+      assert.strictEqual(sentinels.master, "shop")
+      assert.deepStrictEqual(sentinels.username, Option.some("watcher"))
+      assert.strictEqual(reveal(sentinels.password), SECRET)
+      assert.deepStrictEqual(sentinels.tls, Option.some({}))
+      assert.isTrue(Option.isNone(config.tls))
+      assert.deepStrictEqual(config.clusterNodes, [])
+      assert.strictEqual(RedisConfig.target(config), "redis+sentinel://a:26379,b:26380/shop/3")
+      assert.notInclude(texts(config), SECRET)
+    }))
+
+  it.effect("beside nodes or sentinels REDIS_URL gives access only", () =>
+    Effect.gen(function*() {
+      const url = `rediss://user:${SECRET}@elsewhere:1`
+      const cluster = yield* load({ REDIS_URL: url, REDIS_CLUSTER_NODES: "a:7000" })
+      assert.strictEqual(RedisConfig.target(cluster), "rediss+cluster://a:7000")
+      assert.deepStrictEqual(cluster.username, Option.some("user"))
+      assert.strictEqual(reveal(cluster.password), SECRET)
+      const sentinel = yield* load({ REDIS_URL: `${url}/4`, REDIS_SENTINELS: "a", REDIS_SENTINEL_MASTER: "m" })
+      assert.strictEqual(RedisConfig.target(sentinel), "rediss+sentinel://a:26379/m/4")
+      assert.isTrue(Option.isNone(Option.getOrThrow(sentinel.sentinels).password))
+    }))
+
+  const misfits: ReadonlyArray<readonly [variable: string, env: Record<string, string>]> = [
+    ["REDIS_SENTINELS", { REDIS_CLUSTER_NODES: "a", REDIS_SENTINELS: "b", REDIS_SENTINEL_MASTER: "m" }],
+    ["REDIS_SENTINEL_MASTER", { REDIS_SENTINELS: "b" }],
+    ["REDIS_SENTINEL_MASTER", { REDIS_SENTINEL_MASTER: "m" }],
+    ["REDIS_SENTINEL_PASSWORD", { REDIS_CLUSTER_NODES: "a", REDIS_SENTINEL_PASSWORD: SECRET }],
+    ["REDIS_SENTINEL_TLS", { REDIS_SENTINEL_TLS: "true" }],
+    ["REDIS_DB", { REDIS_CLUSTER_NODES: "a", REDIS_DB: "1" }],
+    ["REDIS_URL", { REDIS_CLUSTER_NODES: "a", REDIS_URL: `redis://:${SECRET}@b/1` }],
+    ["REDIS_HOST", { REDIS_CLUSTER_NODES: "a", REDIS_HOST: "b" }],
+    ["REDIS_PORT", { REDIS_SENTINELS: "a", REDIS_SENTINEL_MASTER: "m", REDIS_PORT: "1" }]
+  ]
+  for (const [variable, env] of misfits) {
+    it.effect(`${Object.keys(env).join(" and ")} can't be used together`, () =>
+      Effect.gen(function*() {
+        const error = yield* Effect.flip(load(env))
+        assert.include(String(error), variable)
+        assert.notInclude(texts(error), SECRET)
+      }))
+  }
+
   const bad: ReadonlyArray<readonly [variable: string, value: string, expected: string]> = [
     ["REDIS_URL", "localhost:6379", "redis://"],
     ["REDIS_URL", "http://localhost", "redis://"],
@@ -137,6 +203,12 @@ describe("the environment", () => {
     ["REDIS_CONNECT_TIMEOUT", "0", "duration"],
     ["REDIS_COMMAND_TIMEOUT", "-5", "duration"],
     ["REDIS_COMMAND_TIMEOUT", "100 days", "duration"],
+    ["REDIS_CLUSTER_NODES", "a:b", "host:port"],
+    ["REDIS_CLUSTER_NODES", "a:70000", "host:port"],
+    ["REDIS_CLUSTER_NODES", "a,,b", "host:port"],
+    ["REDIS_CLUSTER_NODES", "redis://a:1", "host:port"],
+    ["REDIS_SENTINELS", "::1:26379", "host:port"],
+    ["REDIS_SENTINEL_TLS", "maybe", "true or false"],
     ["REDIS_NAME", "two words", "without spaces"]
   ]
   for (const [variable, value, expected] of bad) {
@@ -176,6 +248,17 @@ describe("options", () => {
     ["commandTimeout", { commandTimeout: Infinity }, "duration"],
     ["name", { name: "two words" }, "without spaces"],
     ["retry", { retry: 3 }, "Schedule"],
+    ["clusterNodes", { clusterNodes: [] }, "at least one"],
+    ["clusterNodes.1.port", { clusterNodes: [{ host: "a" }, { host: "b", port: 0 }] }, "1 to 65535"],
+    ["sentinels.0.host", { sentinels: [{ host: "" }], sentinelMaster: "m" }, "host"],
+    ["sentinels", { sentinels: [{ host: "a" }], sentinelMaster: "m", clusterNodes: [{ host: "b" }] }, "Cluster"],
+    ["sentinelMaster", { sentinels: [{ host: "a" }] }, "given"],
+    ["sentinelMaster", { sentinels: [{ host: "a" }], sentinelMaster: " " }, "master"],
+    ["sentinelUsername", { sentinelUsername: "a" }, "no sentinels"],
+    ["db", { clusterNodes: [{ host: "a" }], db: 1 }, "0"],
+    ["url", { clusterNodes: [{ host: "a" }], url: Redacted.make("redis://b/1") }, "without a database"],
+    ["host", { clusterNodes: [{ host: "a" }], host: "b" }, "left out"],
+    ["port", { sentinels: [{ host: "a" }], sentinelMaster: "m", port: 1 }, "left out"],
     ["hots", { hots: "localhost" }, "no such option"],
     ["url", { url: Redacted.make("http://localhost") }, "redis://"]
   ]
@@ -193,7 +276,8 @@ describe("options", () => {
       { url: Redacted.make(`http://user:${SECRET}@localhost`) },
       // Not redacted, by mistake.
       JSON.parse(JSON.stringify({ url: `redis://user:${SECRET}@localhost` })),
-      JSON.parse(JSON.stringify({ password: SECRET }))
+      JSON.parse(JSON.stringify({ password: SECRET })),
+      JSON.parse(JSON.stringify({ sentinelPassword: SECRET }))
     ]
     for (const options of attempts) {
       const result = RedisConfig.make(options)

@@ -72,7 +72,7 @@ export const nonNegativeMillis = (
 }
 
 /** What such a field holds may be a secret that was passed in plain text by mistake. */
-const SECRET_FIELDS = /(^|\.)(url|password|key)$/
+const SECRET_FIELDS = /(^|\.)(url|password|sentinelPassword|key)$/
 
 /**
  * The first thing that a schema finds wrong, as one of our own errors.

@@ -69,6 +69,12 @@ export const messagesDropped = Metric.counter("effect_redis_messages_dropped_tot
   incremental: true
 })
 
+/** @internal */
+export const invalidationOutages = Metric.counter("effect_redis_invalidation_outages_total", {
+  description: "Streams of invalidations that were told that invalidations may be missing",
+  incremental: true
+})
+
 const lockAcquisitions = Metric.counter("effect_redis_lock_acquisitions_total", {
   description: "Attempts to take a lock that ended, by outcome",
   incremental: true

@@ -10,7 +10,13 @@ for (let i = 0; i < 256; i++) {
   table[i] = crc
 }
 
+/** How many slots there are. */
+export const SLOTS = 16384
+
 const encoder = new TextEncoder()
+
+const OPEN = 0x7b
+const CLOSE = 0x7d
 
 /** @internal */
 export const hashTag = (key: string): string => {
@@ -20,9 +26,32 @@ export const hashTag = (key: string): string => {
   return close > open + 1 ? key.slice(open + 1, close) : key
 }
 
+const ofBytes = (bytes: Uint8Array): number => {
+  let crc = 0
+  for (const byte of bytes) crc = ((crc << 8) & 0xffff) ^ table[((crc >> 8) ^ byte) & 0xff]!
+  return crc & (SLOTS - 1)
+}
+
 /** @internal */
 export const hashSlot = (key: string): number => {
+  const tag = hashTag(key)
   let crc = 0
-  for (const byte of encoder.encode(hashTag(key))) crc = ((crc << 8) & 0xffff) ^ table[((crc >> 8) ^ byte) & 0xff]!
-  return crc & 16383
+  for (let i = 0; i < tag.length; i++) {
+    const code = tag.charCodeAt(i)
+    if (code > 127) return ofBytes(encoder.encode(tag))
+    crc = ((crc << 8) & 0xffff) ^ table[((crc >> 8) ^ code) & 0xff]!
+  }
+  return crc & (SLOTS - 1)
+}
+
+/**
+ * As `hashSlot`, of a key that may be bytes.
+ *
+ * @internal
+ */
+export const hashSlotOf = (key: string | Uint8Array): number => {
+  if (typeof key === "string") return hashSlot(key)
+  const open = key.indexOf(OPEN)
+  const close = open === -1 ? -1 : key.indexOf(CLOSE, open + 1)
+  return ofBytes(close > open + 1 ? key.subarray(open + 1, close) : key)
 }

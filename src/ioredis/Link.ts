@@ -77,7 +77,14 @@ export interface LinkSettings {
   readonly commandTimeout: number
   /** Whether the first connection may be tried again and again, as all later ones are. */
   readonly patient: boolean
+  /** It lives for one connection: whoever made it decides what comes after. */
+  readonly once?: boolean | undefined
+  /** The server is found through sentinels, and must be the master of this name. */
+  readonly master?: string | undefined
 }
+
+const backoff = (times: number, most: number): number =>
+  Math.min(most, 50 * 2 ** Math.min(times - 1, 6)) * (0.5 + Math.random() / 2)
 
 const AUTH = /NOAUTH|WRONGPASS|invalid password|invalid username-password/
 
@@ -107,6 +114,8 @@ export class Link {
   private lastError: RedisConnectionError | undefined = undefined
   /** The database could not be selected: what is connected is not what was asked for. */
   private broken = false
+  /** What the sentinels answered in this round. */
+  private sentinelErrors: Array<string> = []
   private watcher: NodeJS.Timeout | undefined = undefined
   private handshake: NodeJS.Timeout | undefined = undefined
   private retiredAt = -Infinity
@@ -116,6 +125,8 @@ export class Link {
   onUp: ((again: boolean) => void) | undefined = undefined
   onDown: (() => void) | undefined = undefined
   onState: ((status: ConnectionState["status"], error: RedisError | undefined) => void) | undefined = undefined
+  /** There will be no other connection. */
+  onEnded: ((error: RedisConnectionError) => void) | undefined = undefined
   private onFirst: ((result: Effect.Effect<void, RedisConnectionError>) => void) | undefined = undefined
 
   constructor(readonly settings: LinkSettings) {
@@ -126,7 +137,7 @@ export class Link {
 
   /** Settings under which ioredis leaves all decisions to us. */
   own(options: RedisOptions): this {
-    const { commandTimeout, connectTimeout, role } = this.settings
+    const { commandTimeout, connectTimeout, master } = this.settings
     // Version 6 of ioredis speaks RESP3 unless told otherwise; replies inside of EXEC would then have other shapes.
     const protocol: object = { protocol: 2 }
     this.attach(
@@ -153,13 +164,27 @@ export class Link {
         maxLoadingRetryTime: Math.max(50, Math.min(1000, connectTimeout / 4, commandTimeout / 2)),
         // The kernel finds a dead peer of a connection that is blocked and can't be asked.
         keepAlive: 10_000,
-        retryStrategy: (times) =>
-          this.closed !== undefined || role === "reserved" || !(this.everUp || this.settings.patient)
-            ? null
-            : Math.min(2000, 50 * 2 ** Math.min(times - 1, 6)) * (0.5 + Math.random() / 2)
+        retryStrategy: (times) => this.mayRetry ? backoff(times, 2000) : null,
+        ...(master === undefined ? {} : {
+          name: master,
+          role: "master",
+          failoverDetector: false,
+          // One sentinel that hangs must not use up the time for all of them.
+          sentinelCommandTimeout: Math.max(
+            50,
+            Math.min(1000, connectTimeout / (2 * ((options.sentinels?.length ?? 0) + 1)))
+          ),
+          // ioredis gives up for good where there is no other round. Its timer can't be stopped, so it is short.
+          sentinelRetryStrategy: (times: number) => this.mayRetry ? backoff(times, 250) : null
+        })
       })
     )
     return this
+  }
+
+  private get mayRetry(): boolean {
+    const { once, patient, role } = this.settings
+    return this.closed === undefined && role !== "reserved" && once !== true && (this.everUp || patient)
   }
 
   attach(client: Redis, owned = true): this {
@@ -167,6 +192,7 @@ export class Link {
     this.owned = owned
     this.batch = new Batch(client)
     this.on("error", (error: Error) => this.onError(error))
+    this.on("sentinelError", (error: Error) => this.sentinelErrors.push(error.message))
     this.on("connecting", () => this.onConnecting())
     this.on("connect", () => this.onConnect())
     this.on("ready", () => this.onReady())
@@ -195,13 +221,15 @@ export class Link {
     this.wake()
   })
 
-  private wake(): void {
+  wake(): void {
     // What goes wrong is also an event.
     if (this.client.status === "wait") this.client.connect().catch(() => {})
   }
 
   /** Waits a little for what is underway, and then settles everything. */
-  readonly close: Effect.Effect<void> = Effect.async<void>((resume) => {
+  readonly close: Effect.Effect<void> = Effect.async<void>((resume) => this.shut(() => resume(Effect.void)))
+
+  shut(done: () => void): void {
     const first = this.closed === undefined
     this.closed ??= this.error("closed", "the client was closed")
     this.onFirst?.(Effect.fail(this.closed))
@@ -213,13 +241,27 @@ export class Link {
       this.onDrained = undefined
       clearTimeout(timer)
       this.settleAll()
-      this.release(() => resume(Effect.void))
+      this.release(done)
       if (first) this.onState?.("end", undefined)
     }
     const timer = setTimeout(finish, Math.min(1000, this.settings.commandTimeout))
     if (this.up && this.outstanding > 0) this.onDrained = finish
     else finish()
-  })
+  }
+
+  /** What waits for the connection fails at once, because it may go elsewhere. */
+  handBack(): void {
+    if (this.up) return
+    const unsent = this.waiting
+    this.waiting = []
+    for (const request of unsent) request.fail(this.unavailable(request))
+  }
+
+  /** Where it is connected to. */
+  get address(): string | undefined {
+    const stream: Redis["stream"] | undefined = this.client.stream
+    return stream?.remoteAddress === undefined ? undefined : `${stream.remoteAddress}:${stream.remotePort}`
+  }
 
   private settleAll(): void {
     for (const request of this.deadlines.drain()) {
@@ -270,7 +312,18 @@ export class Link {
       this.lastError = this.error("connect", `the database could not be selected: ${detail}`)
       return
     }
-    this.lastError = this.error(AUTH.test(detail) ? "auth" : "connect", detail)
+    const all = detail.startsWith("All sentinels are unreachable") ? this.describeSentinels() : detail
+    this.lastError = this.error(AUTH.test(all) ? "auth" : "connect", all)
+  }
+
+  private describeSentinels(): string {
+    const errors = this.sentinelErrors.map(withoutArguments)
+    this.sentinelErrors = []
+    const refused = errors.find((error) => AUTH.test(error))
+    if (refused !== undefined) return refused
+    return errors.some((error) => /No such master|invalid reply: null$/.test(error))
+      ? `the sentinels know no master called "${this.settings.master}"`
+      : `no sentinel answered: ${errors.join("; ")}`
   }
 
   private onConnecting(): void {
@@ -295,12 +348,14 @@ export class Link {
   private onReady(): void {
     clearTimeout(this.handshake)
     const connection = ++this.connection
-    this.command("PING", (error) => {
+    this.command(this.settings.master === undefined ? "PING" : "ROLE", (error, reply) => {
       if (connection !== this.connection || this.client.status !== "ready" || this.up) return
       // Not sent, or not answered: the connection ends, and that is told separately.
       if (error !== undefined && !isReplyError(error)) return
       if (error !== undefined && AUTH.test(error.message)) {
         this.lastError = this.error("auth", withoutArguments(error.message))
+      } else if (Array.isArray(reply) && reply[0] !== "master") {
+        this.lastError = this.error("connect", `what the sentinels named is no master: ${reply[0]}`)
       } else if (!this.broken) {
         return this.rise()
       }
@@ -331,12 +386,15 @@ export class Link {
     const error = this.lastError ?? this.error("connect", "the connection was closed")
     this.onFirst?.(Effect.fail(error.reason === "unavailable" ? this.error("connect", error.detail) : error))
     if (this.closed !== undefined) return
-    this.closed = this.error("closed", this.owned ? "the connection was lost" : "the client was closed")
+    this.closed = this.settings.once === true
+      ? error
+      : this.error("closed", this.owned ? "the connection was lost" : "the client was closed")
     for (const request of this.waiting.concat(this.queued)) request.fail(this.closed)
     this.waiting = []
     this.queued = []
     this.settleAll()
     this.onState?.("end", this.closed)
+    this.onEnded?.(error)
   }
 
   // --- Up and down ---
@@ -348,6 +406,7 @@ export class Link {
     this.paused = false
     this.everUp = true
     this.lastError = undefined
+    this.sentinelErrors = []
     this.watch()
     if (this.settings.role === "shared") Metrics.connectionUp.unsafeModify(1, noLabels)
     if (again) Metrics.reconnects.unsafeUpdate(1, noLabels)
@@ -399,8 +458,8 @@ export class Link {
   }
 
   /** A command of the driver itself: without deadline, and not counted. */
-  private command(name: string, done: (error: Error | undefined) => void): void {
-    this.client.sendCommand(new Command(name, [], TEXT, (error) => done(error ?? undefined)))
+  private command(name: string, done: (error: Error | undefined, reply: unknown) => void): void {
+    this.client.sendCommand(new Command(name, [], TEXT, (error, reply) => done(error ?? undefined, reply)))
   }
 
   /**
@@ -409,7 +468,8 @@ export class Link {
    */
   private retire(): void {
     const now = performance.now()
-    if (!this.owned || now - this.retiredAt < 1000 || this.settings.role !== "shared") return
+    const { once, role } = this.settings
+    if (!this.owned || now - this.retiredAt < 1000 || role !== "shared" || once === true) return
     this.retiredAt = now
     this.onDrained = () => {
       this.onDrained = undefined

@@ -29,7 +29,7 @@ export type CommandArgs = Array<string | Buffer | number>
 const isForeign = (arg: RedisArg): boolean => typeof arg === "object" && !Buffer.isBuffer(arg)
 
 /** ioredis makes a text of bytes that are not a `Buffer`, and leaves the array as it is. */
-const toArguments = (args: ReadonlyArray<RedisArg>): CommandArgs =>
+export const toArguments = (args: ReadonlyArray<RedisArg>): CommandArgs =>
   (args.some(isForeign)
     ? args.map((arg) => arg instanceof Uint8Array ? Buffer.from(arg.buffer, arg.byteOffset, arg.byteLength) : arg)
     : args) as CommandArgs
@@ -39,11 +39,19 @@ export const BYTES = { replyEncoding: null } as const
 
 export const noLabels: [] = []
 
-const countFailure = (error: RedisError): void => Metrics.commandsFailed[error._tag].unsafeUpdate(1, noLabels)
+export const countFailure = (error: RedisError): void => Metrics.commandsFailed[error._tag].unsafeUpdate(1, noLabels)
 
 const countReply = (elapsed: number): void => {
   Metrics.commandsOk.unsafeUpdate(1, noLabels)
   Metrics.commandSeconds.unsafeUpdate(elapsed / 1000, noLabels)
+}
+
+/** Of several commands that were answered together. */
+export const countReplies = (replies: ReadonlyArray<Reply>, elapsed: number): void => {
+  for (const reply of replies) {
+    if (reply instanceof RedisReplyError) countFailure(reply)
+    else countReply(elapsed)
+  }
 }
 
 /** Something that waits for an answer of the server. */
@@ -125,8 +133,8 @@ export class SingleRequest<A> extends Request {
 
 /** Several commands that are sent in one write. */
 export class GroupRequest extends Request {
-  private readonly replies: Array<Reply>
-  private missing: number
+  protected readonly replies: Array<Reply>
+  protected missing: number
 
   constructor(
     label: string,
@@ -161,11 +169,11 @@ export class GroupRequest extends Request {
     this.replies[index] = reply
     if (--this.missing > 0) return
     this.settle()
-    const elapsed = performance.now() - this.issuedAt
-    for (const reply of this.replies) {
-      if (reply instanceof RedisReplyError) countFailure(reply)
-      else countReply(elapsed)
-    }
+    this.complete()
+  }
+
+  protected complete(): void {
+    countReplies(this.replies, performance.now() - this.issuedAt)
     this.done(Either.right(this.replies))
   }
 

@@ -12,7 +12,8 @@ import { makeExecutor } from "./executor.js"
 import type { Link } from "./Link.js"
 import { BlockingRequest, SingleRequest } from "./Request.js"
 
-export const makeReserved = (link: Link, shared: Link, id: number): DriverConnection => {
+/** `shared` takes commands for the same server while this connection is blocked. */
+export const makeReserved = (link: Link, shared: Pick<Link, "submit">, id: number): DriverConnection => {
   let blocked: BlockingRequest | undefined
 
   /**
@@ -20,7 +21,7 @@ export const makeReserved = (link: Link, shared: Link, id: number): DriverConnec
    * answered: one that comes late would unblock the next command. When that can't be had, the connection ends.
    */
   const unblock = Effect.async<void>((resume) => {
-    const end = performance.now() + shared.settings.commandTimeout
+    const end = performance.now() + link.settings.commandTimeout
     const giveUp = () => {
       link.drop()
       resume(Effect.void)

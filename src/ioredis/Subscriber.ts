@@ -7,15 +7,34 @@ import type { RedisError } from "../RedisError.js"
 import type { Link } from "./Link.js"
 import { SingleRequest } from "./Request.js"
 
-const verbs = {
+export const verbs = {
   channel: ["subscribe", "unsubscribe"],
   pattern: ["psubscribe", "punsubscribe"],
   shard: ["ssubscribe", "sunsubscribe"]
 } as const
 
+type Listener = Parameters<DriverSubscriber["listen"]>[0]
+
+/** Passes on what arrives. */
+export const deliver = (link: Link, onMessage: Listener["onMessage"]): void => {
+  link.on("messageBuffer", (channel: Buffer, bytes: Buffer) => {
+    const name = channel.toString()
+    onMessage("channel", name, name, bytes)
+  })
+  link.on("smessageBuffer", (channel: Buffer, bytes: Buffer) => {
+    const name = channel.toString()
+    onMessage("shard", name, name, bytes)
+  })
+  link.on(
+    "pmessageBuffer",
+    (pattern: string | Buffer, channel: Buffer, bytes: Buffer) =>
+      onMessage("pattern", pattern.toString(), channel.toString(), bytes)
+  )
+}
+
 export const makeSubscriber = (open: () => Link): DriverSubscriber => {
   let link: Link | undefined
-  let listener: Parameters<DriverSubscriber["listen"]>[0] | undefined
+  let listener: Listener | undefined
 
   const connect = (): Link => {
     if (link !== undefined) return link
@@ -24,19 +43,7 @@ export const makeSubscriber = (open: () => Link): DriverSubscriber => {
     made.onUp = (again) => {
       if (again) listener?.onUp()
     }
-    made.on("messageBuffer", (channel: Buffer, bytes: Buffer) => {
-      const name = channel.toString()
-      listener?.onMessage("channel", name, name, bytes)
-    })
-    made.on("smessageBuffer", (channel: Buffer, bytes: Buffer) => {
-      const name = channel.toString()
-      listener?.onMessage("shard", name, name, bytes)
-    })
-    made.on(
-      "pmessageBuffer",
-      (pattern: string | Buffer, channel: Buffer, bytes: Buffer) =>
-        listener?.onMessage("pattern", pattern.toString(), channel.toString(), bytes)
-    )
+    deliver(made, (kind, name, channel, bytes) => listener?.onMessage(kind, name, channel, bytes))
     return made
   }
 

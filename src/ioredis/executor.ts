@@ -10,7 +10,7 @@ import type { Link } from "./Link.js"
 import { GroupRequest, SingleRequest } from "./Request.js"
 
 /** Names go in capitals: ioredis changes arguments and replies of some commands, which it knows by their small letters. */
-export const makeExecutor = (link: Link, shared: boolean): DriverExecutor => {
+export const makeExecutor = (link: Pick<Link, "submit">, shared: boolean): DriverExecutor => {
   const nameOf = makeNames(shared)
 
   const issue: Issue = (command, args, encoding, onReply, onError, timeout) =>

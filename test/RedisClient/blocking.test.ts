@@ -46,6 +46,7 @@ const make = (
       commandTimeout: 1000,
       state: Stream.empty,
       subscriber: { subscribe: () => Effect.void, unsubscribe: () => Effect.void, listen: () => {} },
+      tracker: { servers: () => [], onChange: () => () => {} },
       masters: Effect.succeed([executor]),
       reserve: () =>
         Effect.succeed({

@@ -60,6 +60,7 @@ const scripted = (steps: ReadonlyArray<Step>, retry?: Schedule.Schedule<unknown>
       retry: retry ?? Schedule.intersect(Schedule.spaced("100 millis"), Schedule.recurs(2)),
       state: Stream.empty,
       subscriber: { subscribe: () => Effect.void, unsubscribe: () => Effect.void, listen: () => {} },
+      tracker: { servers: () => [], onChange: () => () => {} },
       reserve: () => Effect.die("not used"),
       masters: Effect.succeed([executor])
     })

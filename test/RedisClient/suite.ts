@@ -7,6 +7,7 @@ import { RedisClient } from "../../src/RedisClient.js"
 import type { RedisError } from "../../src/RedisError.js"
 import { commands } from "./contract/commands.js"
 import { connections } from "./contract/connections.js"
+import { invalidations } from "./contract/invalidations.js"
 import { keyspace } from "./contract/keyspace.js"
 import { pubsub } from "./contract/pubsub.js"
 import { makeTools, type Test } from "./contract/tools.js"
@@ -17,14 +18,17 @@ export const suite = (
   layer: Layer.Layer<RedisClient, RedisError>,
   options: { readonly excludeTestServices?: boolean } = {}
 ): void => {
-  const tools = makeTools(options.excludeTestServices === true)
   withLayer(layer, options)(`RedisClient contract, ${name}`, (it) => {
     const test: Test = (name, body) =>
-      it.scoped(name, () => Effect.flatMap(RedisClient, (client) => body(client, tools)))
+      it.scoped(
+        name,
+        () => Effect.flatMap(RedisClient, (client) => body(client, makeTools(options.excludeTestServices === true)))
+      )
     commands(test)
     wire(test)
     keyspace(test)
     pubsub(test)
+    invalidations(test)
     connections(test)
   })
 }

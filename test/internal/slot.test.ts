@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Either, FastCheck } from "effect"
-import { hashSlot, hashTag } from "../../src/internal/slot.js"
+import { hashSlot, hashSlotOf, hashTag } from "../../src/internal/slot.js"
 import { connect } from "../IoRedis/support.js"
 import * as RealServer from "../kit/RealServer.js"
 
@@ -23,6 +23,18 @@ describe("hash slots", () => {
     assert.strictEqual(hashTag("foo}bar{"), "foo}bar{")
     assert.strictEqual(hashTag("}{a}"), "a")
     assert.strictEqual(hashSlot("{user1000}.following"), hashSlot("{user1000}.followers"))
+  })
+
+  it("of text and of its bytes are the same", () => {
+    const odd = ["{", "}", "{}", "{}a", "a{}b", "{{a}}", "}{a}", "{日本}x", "x{y", ""]
+    for (const key of odd) assert.strictEqual(hashSlotOf(Buffer.from(key)), hashSlot(key), key)
+    // Half of a pair has no bytes of its own.
+    FastCheck.assert(
+      FastCheck.property(
+        FastCheck.string({ unit: "grapheme" }),
+        (key) => hashSlotOf(Buffer.from(key)) === hashSlot(key) && hashSlotOf(key) === hashSlot(key)
+      )
+    )
   })
 
   it("are from 0 to 16383", () => {

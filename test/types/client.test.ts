@@ -190,4 +190,14 @@ describe("types of the client", () => {
     expectTypeOf<RedisReplyError["isRetryable"]>().toEqualTypeOf<boolean>()
     expectTypeOf(client.health).toEqualTypeOf<Effect.Effect<RedisClient.Health>>()
   })
+
+  types("what a stream of invalidations says is told apart by its tags", () => {
+    expectTypeOf(client.invalidations(["a"])).toEqualTypeOf<Stream.Stream<RedisClient.Invalidation, RedisError>>()
+    expectTypeOf<RedisClient.Invalidation["_tag"]>().toEqualTypeOf<
+      "Armed" | "Invalidated" | "InvalidatedAll" | "Down"
+    >()
+    expectTypeOf<RedisClient.Invalidated["keys"]>().toEqualTypeOf<ReadonlyArray<string>>()
+    // @ts-expect-error prefixes are a list
+    client.invalidations("a")
+  })
 })

@@ -5,7 +5,7 @@ import type { ExpireOptions, KeyCommands } from "../../RedisCommands.js"
 import { checkKey } from "../input.js"
 import { type Args, checkKeys, instantArgs, isBad, millisArgs } from "./args.js"
 import * as Decode from "./decode.js"
-import type { Env } from "./env.js"
+import { type Env, sum } from "./env.js"
 
 const conditions = { none: ["NX"], some: ["XX"], greater: ["GT"], less: ["LT"] } as const
 
@@ -18,21 +18,26 @@ const remaining = Decode.decoder("a number of milliseconds, -1 or -2", (reply) =
 })
 
 /** @internal */
-export const make = ({ key, read, write }: Env): KeyCommands => {
+export const make = ({ key, read, split, write }: Env): KeyCommands => {
   const expireArgs = (operation: string, name: string, time: Args, options: ExpireOptions | undefined): Args =>
     checkKey(operation, name) ?? (isBad(time) ? time : [key(name), ...time, ...condition(options)])
 
+  const count = (operation: "del" | "unlink" | "exists" | "touch") => (...names: ReadonlyArray<string>) =>
+    names.length === 0
+      ? Effect.succeed(0)
+      : split(
+        operation === "exists" ? "read" : "write",
+        operation.toUpperCase(),
+        checkKeys(operation, names) ?? names.map(key),
+        1,
+        Decode.integer,
+        (parts) => sum(parts.map(([n]) => n))
+      )
+
   return {
-    del: (...names) =>
-      names.length === 0 ? Effect.succeed(0) : write("DEL", checkKeys("del", names) ?? names.map(key), Decode.integer),
-    unlink: (...names) =>
-      names.length === 0
-        ? Effect.succeed(0)
-        : write("UNLINK", checkKeys("unlink", names) ?? names.map(key), Decode.integer),
-    exists: (...names) =>
-      names.length === 0
-        ? Effect.succeed(0)
-        : read("EXISTS", checkKeys("exists", names) ?? names.map(key), Decode.integer),
+    del: count("del"),
+    unlink: count("unlink"),
+    exists: count("exists"),
     expire: (name, ttl, options) =>
       write(
         "PEXPIRE",
@@ -67,9 +72,6 @@ export const make = ({ key, read, write }: Env): KeyCommands => {
           [key(source), key(destination), ...(options?.replace === true ? ["REPLACE"] : [])],
         Decode.boolean
       ),
-    touch: (...names) =>
-      names.length === 0
-        ? Effect.succeed(0)
-        : write("TOUCH", checkKeys("touch", names) ?? names.map(key), Decode.integer)
+    touch: count("touch")
   }
 }

@@ -3,7 +3,7 @@ import type { ServerCommands } from "../../RedisCommands.js"
 import { checkKey } from "../input.js"
 import { checkKeys } from "./args.js"
 import * as Decode from "./decode.js"
-import type { Env } from "./env.js"
+import { type Env, sum } from "./env.js"
 import { escapeGlob } from "./glob.js"
 
 const pong = Decode.decoder("PONG", (reply) => reply === "PONG" ? true : undefined)
@@ -14,37 +14,49 @@ const microseconds = Decode.decoder("seconds and microseconds", (reply) => {
 })
 
 /** @internal */
-export const make = ({ key, prefix, read, write }: Env): ServerCommands => {
+export const make = ({ everywhere, key, prefix, read, write }: Env): ServerCommands => {
   const strip = (name: string) => name.slice(prefix.length)
   return {
-    scriptLoad: (lua) => write("SCRIPT", ["LOAD", lua], Decode.text),
+    scriptLoad: (lua) => everywhere("write", "SCRIPT", ["LOAD", lua], Decode.text, ([sha]) => sha!),
     scriptExists: (shas) =>
-      shas.length === 0 ? Effect.succeed([]) : read("SCRIPT", ["EXISTS", ...shas], Decode.booleans),
-    scriptFlush: Effect.suspend(() => write("SCRIPT", ["FLUSH"], Decode.ok)),
+      shas.length === 0
+        ? Effect.succeed([])
+        : everywhere("read", "SCRIPT", ["EXISTS", ...shas], Decode.booleans, (answers) =>
+          shas.map((_, i) =>
+            answers.every((known) =>
+              known[i]
+            )
+          )),
+    scriptFlush: Effect.suspend(() => everywhere("write", "SCRIPT", ["FLUSH"], Decode.ok, () => undefined)),
     publish: (channel, message) =>
       write("PUBLISH", checkKey("publish", channel, "channel") ?? [key(channel), message], Decode.integer),
     spublish: (channel, message) =>
       write("SPUBLISH", checkKey("spublish", channel, "shardChannel") ?? [key(channel), message], Decode.integer),
     pubsubChannels: (pattern = "*") =>
       Effect.map(
-        read(
+        everywhere(
+          "read",
           "PUBSUB",
           checkKey("pubsubChannels", pattern, "pattern") ?? ["CHANNELS", escapeGlob(prefix) + pattern],
-          Decode.texts
+          Decode.texts,
+          (answers) => Array.from(new Set(answers.flat()))
         ),
         (channels) => channels.map(strip)
       ),
     pubsubNumSub: (channels) =>
       channels.length === 0
         ? Effect.succeed({})
-        : read(
+        : everywhere(
+          "read",
           "PUBSUB",
           checkKeys("pubsubNumSub", channels, "channels") ?? ["NUMSUB", ...channels.map(key)],
-          Decode.integerRecord(strip)
+          Decode.integerRecord(strip),
+          (answers) =>
+            Object.fromEntries(channels.map((name) => [name, sum(answers.map((counts) => counts[name] ?? 0))]))
         ),
     ping: Effect.suspend(() => Effect.asVoid(read("PING", [], pong))),
     time: Effect.suspend(() => read("TIME", [], microseconds)),
-    dbSize: Effect.suspend(() => read("DBSIZE", [], Decode.integer)),
-    flushDb: Effect.suspend(() => write("FLUSHDB", [], Decode.ok))
+    dbSize: Effect.suspend(() => everywhere("read", "DBSIZE", [], Decode.integer, sum)),
+    flushDb: Effect.suspend(() => everywhere("write", "FLUSHDB", [], Decode.ok, () => undefined))
   }
 }

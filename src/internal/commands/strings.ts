@@ -1,4 +1,5 @@
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type { RedisArg } from "../../RedisClient.js"
 import type { SetOptions, StringCommands } from "../../RedisCommands.js"
 import { checkKey } from "../input.js"
@@ -17,7 +18,7 @@ import * as Decode from "./decode.js"
 import { type Env, readOnly } from "./env.js"
 
 /** @internal */
-export const make = ({ key, read, run, write }: Env): StringCommands => {
+export const make = ({ key, read, run, split, write }: Env): StringCommands => {
   const onGet = Decode.optionalText("GET")
   const onGetBytes = Decode.optionalBytes("GET")
   const bytes = { encoding: "bytes", ...readOnly } as const
@@ -68,8 +69,12 @@ export const make = ({ key, read, run, write }: Env): StringCommands => {
     mget: (names) =>
       names.length === 0
         ? Effect.succeed([])
-        : read("MGET", checkKeys("mget", names) ?? names.map(key), Decode.optionalTexts),
-    mset: (entries) => write("MSET", entryArgs("mset", entries), Decode.ok),
+        : split("read", "MGET", checkKeys("mget", names) ?? names.map(key), 1, Decode.optionalTexts, (parts) => {
+          const merged = new Array<Option.Option<string>>(names.length).fill(Option.none())
+          for (const [values, indexes] of parts) indexes.forEach((index, i) => merged[index] = values[i]!)
+          return merged
+        }),
+    mset: (entries) => split("write", "MSET", entryArgs("mset", entries), 2, Decode.ok, () => undefined),
     msetNx: (entries) => write("MSETNX", entryArgs("msetNx", entries), Decode.boolean),
     incr: (name) => write("INCR", checkKey("incr", name) ?? [key(name)], Decode.integer),
     incrBy: (name, increment) =>

@@ -131,9 +131,9 @@ const strings = (test: Test): void => {
       yield* refused(client.getEx(key, { ttl: 0 }), "ttl")
     }))
 
-  test("many strings at once", (client, { name }) =>
+  test("many strings at once", (client, { apart, name }) =>
     Effect.gen(function*() {
-      const [a, b, c] = [name(), name(), name()]
+      const [a, b, c] = [apart(), name(), name()]
       yield* gives(client.mget([]), [])
       yield* client.mset({ [a]: "1", [b]: 2 })
       yield* gives(client.mget([a, c, b, a]), [some("1"), none, some("2"), some("1")])
@@ -186,9 +186,9 @@ const strings = (test: Test): void => {
 }
 
 const keys = (test: Test): void => {
-  test("del, unlink, exists and touch", (client, { name }) =>
+  test("del, unlink, exists and touch", (client, { apart }) =>
     Effect.gen(function*() {
-      const [a, b, c] = [name(), name(), name()]
+      const [a, b, c] = [apart(), apart(), apart()]
       yield* client.mset({ [a]: 1, [b]: 2 })
       yield* gives(client.exists(a, b, c, a), 3)
       yield* gives(client.touch(a, c), 1)

@@ -3,21 +3,21 @@
  */
 import { assert } from "@effect/vitest"
 import { Chunk, Duration, Effect, Either, Fiber, Option, Stream } from "effect"
-import type { Connection, Service } from "../../../src/RedisClient.js"
+import type { Connection } from "../../../src/RedisClient.js"
 import type { RedisError } from "../../../src/RedisError.js"
 import * as RedisScript from "../../../src/RedisScript.js"
 import { eventually, gives, none, refused, rejected, some, type Test, turn } from "./tools.js"
 
-const connectionIds = (client: Service) =>
+const connectionIds = (connection: Connection) =>
   Effect.map(
-    client.send("CLIENT", "LIST"),
+    connection.send("CLIENT", "LIST"),
     (list) => Array.from(String(list).matchAll(/^id=(\d+) /gm), (match) => Number(match[1]))
   )
 
-/** Waits until the server holds the connection back. */
-const blocked = (client: Service, connection: Connection) =>
+/** Waits until the server holds the connection back, seen from another connection to the same server. */
+const blocked = (observer: Connection, connection: Connection) =>
   eventually(
-    Effect.map(client.send("CLIENT", "LIST"), (list) =>
+    Effect.map(observer.send("CLIENT", "LIST"), (list) =>
       String(list).split("\n").some((line) =>
         line.startsWith(`id=${connection.id} `) && /flags=\w*b/.test(line)
       ))
@@ -35,22 +35,25 @@ export const connections = (test: Test): void => {
 const reserved = (test: Test): void => {
   test("a reserved connection has an id of its own, and ends with its scope", (client) =>
     Effect.gen(function*() {
+      const observer = yield* client.reserve({ key: "any" })
       const [a, b] = yield* Effect.scoped(Effect.gen(function*() {
-        const a = yield* client.reserve()
+        const anywhere = yield* client.reserve()
+        yield* gives(anywhere.send("CLIENT", "ID"), anywhere.id)
+        const a = yield* client.reserve({ key: "any" })
         const b = yield* client.reserve({ key: "any" })
         yield* gives(a.send("CLIENT", "ID"), a.id)
         yield* gives(b.send("CLIENT", "ID"), b.id)
         assert.notStrictEqual(a.id, b.id)
-        const ids = yield* connectionIds(client)
+        const ids = yield* connectionIds(observer)
         assert.includeMembers(ids, [a.id, b.id])
         return [a.id, b.id]
       }))
-      yield* eventually(Effect.map(connectionIds(client), (ids) => !ids.includes(a!) && !ids.includes(b!)))
+      yield* eventually(Effect.map(connectionIds(observer), (ids) => !ids.includes(a!) && !ids.includes(b!)))
     }))
 
   test("a reserved connection can do what the client can", (client, { name }) =>
     Effect.gen(function*() {
-      const connection = yield* client.reserve()
+      const connection = yield* client.reserve({ key: name() })
       const key = name()
       yield* connection.set(key, "a")
       yield* gives(client.get(key), some("a"))
@@ -73,7 +76,7 @@ const reserved = (test: Test): void => {
     "a transaction after watch runs only when nobody touched the keys",
     (client, { name }) =>
       Effect.gen(function*() {
-        const connection = yield* client.reserve()
+        const connection = yield* client.reserve({ key: name() })
         const [key, to] = [name(), name()]
         const commands = [["SET", client.key(to), "done"]] as const
         yield* connection.watch(key)
@@ -99,7 +102,7 @@ const reserved = (test: Test): void => {
 const blocking = (test: Test): void => {
   test("blpop and brpop take what is there", (client, { name }) =>
     Effect.gen(function*() {
-      const connection = yield* client.reserve()
+      const connection = yield* client.reserve({ key: name() })
       const [a, b] = [name(), name()]
       yield* client.rpush(b, "1", "2", "3")
       yield* gives(connection.blpop([a, b], "1 minute"), some([b, "1"] as const))
@@ -110,11 +113,12 @@ const blocking = (test: Test): void => {
 
   test("a blocked pop is woken by a push", (client, { name }) =>
     Effect.gen(function*() {
-      const connection = yield* client.reserve()
+      const observer = yield* client.reserve({ key: name() })
+      const connection = yield* client.reserve({ key: name() })
       const key = name()
       for (const pop of [connection.blpop, connection.brpop]) {
         const fiber = yield* Effect.fork(pop([name(), key], Duration.infinity))
-        yield* blocked(client, connection)
+        yield* blocked(observer, connection)
         yield* gives(client.rpush(key, "x"), 1)
         yield* gives(Fiber.join(fiber), some([key, "x"] as const))
       }
@@ -123,7 +127,8 @@ const blocking = (test: Test): void => {
 
   test("a blocked pop ends with its time", (client, { name, pass }) =>
     Effect.gen(function*() {
-      const connection = yield* client.reserve()
+      const observer = yield* client.reserve({ key: name() })
+      const connection = yield* client.reserve({ key: name() })
       const waits: ReadonlyArray<Effect.Effect<Option.Option<unknown>, RedisError>> = [
         connection.blpop([name()], "30 millis"),
         connection.brpop([name()], 30),
@@ -134,7 +139,7 @@ const blocking = (test: Test): void => {
       ]
       for (const wait of waits) {
         const fiber = yield* Effect.fork(wait)
-        yield* blocked(client, connection)
+        yield* blocked(observer, connection)
         yield* pass("100 millis")
         yield* gives(Fiber.join(fiber), none)
       }
@@ -143,12 +148,13 @@ const blocking = (test: Test): void => {
 
   test("those who wait longest are served first", (client, { name }) =>
     Effect.gen(function*() {
+      const observer = yield* client.reserve({ key: name() })
       const key = name()
-      const [a, b] = [yield* client.reserve(), yield* client.reserve()]
+      const [a, b] = [yield* client.reserve({ key: name() }), yield* client.reserve({ key: name() })]
       const first = yield* Effect.fork(a.blpop([key], Duration.infinity))
-      yield* blocked(client, a)
+      yield* blocked(observer, a)
       const second = yield* Effect.fork(b.blpop([key], Duration.infinity))
-      yield* blocked(client, b)
+      yield* blocked(observer, b)
       yield* client.rpush(key, "1", "2")
       yield* gives(Fiber.join(first), some([key, "1"] as const))
       yield* gives(Fiber.join(second), some([key, "2"] as const))
@@ -156,17 +162,18 @@ const blocking = (test: Test): void => {
 
   test("blmove", (client, { name }) =>
     Effect.gen(function*() {
-      const connection = yield* client.reserve()
+      const observer = yield* client.reserve({ key: name() })
+      const connection = yield* client.reserve({ key: name() })
       const [a, b] = [name(), name()]
       yield* client.rpush(a, "1", "2")
       yield* gives(connection.blmove(a, b, { from: "right", to: "left", timeout: "1 minute" }), some("2"))
       const fiber = yield* Effect.fork(connection.blmove(name(), b, { from: "left", to: "left", timeout: "1 minute" }))
-      yield* blocked(client, connection)
+      yield* blocked(observer, connection)
       yield* Fiber.interrupt(fiber)
-      const woken = yield* client.reserve()
+      const woken = yield* client.reserve({ key: name() })
       const source = name()
       const waiting = yield* Effect.fork(woken.blmove(source, b, { from: "left", to: "right", timeout: Infinity }))
-      yield* blocked(client, woken)
+      yield* blocked(observer, woken)
       yield* client.rpush(source, "3")
       yield* gives(Fiber.join(waiting), some("3"))
       yield* gives(client.lrange(b, 0, -1), ["2", "3"])
@@ -174,7 +181,7 @@ const blocking = (test: Test): void => {
 
   test("blmpop", (client, { name }) =>
     Effect.gen(function*() {
-      const connection = yield* client.reserve()
+      const connection = yield* client.reserve({ key: name() })
       const [a, b] = [name(), name()]
       yield* client.rpush(b, "1", "2", "3", "4")
       yield* gives(connection.blmpop([a, b], { from: "left", timeout: "1 minute" }), some([b, ["1"]] as const))
@@ -190,13 +197,14 @@ const blocking = (test: Test): void => {
 
   test("bzpopMin and bzpopMax", (client, { name }) =>
     Effect.gen(function*() {
-      const connection = yield* client.reserve()
+      const observer = yield* client.reserve({ key: name() })
+      const connection = yield* client.reserve({ key: name() })
       const [a, b] = [name(), name()]
       yield* client.zadd(b, { low: -1.5, middle: 0, high: Infinity })
       yield* gives(connection.bzpopMin([a, b], "1 minute"), some([b, "low", -1.5] as const))
       yield* gives(connection.bzpopMax([a, b], "1 minute"), some([b, "high", Infinity] as const))
       const fiber = yield* Effect.fork(connection.bzpopMin([a], "1 minute"))
-      yield* blocked(client, connection)
+      yield* blocked(observer, connection)
       yield* client.zadd(a, { x: 0.1 })
       yield* gives(Fiber.join(fiber), some([a, "x", 0.1] as const))
     }))
@@ -204,7 +212,7 @@ const blocking = (test: Test): void => {
   test("blocking commands use the prefix", (_, { name, other }) =>
     Effect.gen(function*() {
       const client = yield* other(`${name("prefix")}:`)
-      const connection = yield* client.reserve()
+      const connection = yield* client.reserve({ key: "list" })
       yield* client.rpush("list", "1", "2", "3")
       yield* client.zadd("sorted", { a: 1, b: 2 })
       yield* gives(connection.blpop(["none", "list"], "1 minute"), some(["list", "1"] as const))
@@ -223,7 +231,7 @@ const blocking = (test: Test): void => {
 
   test("sendBlocking", (client, { name }) =>
     Effect.gen(function*() {
-      const connection = yield* client.reserve()
+      const connection = yield* client.reserve({ key: name() })
       const key = client.key(name())
       yield* client.send("RPUSH", key, "a")
       yield* gives(connection.sendBlocking("BLPOP", [key, 1], () => Effect.void), [key, "a"])
@@ -235,7 +243,7 @@ const blocking = (test: Test): void => {
 
   test("what cannot be waited for is refused", (client, { name }) =>
     Effect.gen(function*() {
-      const connection = yield* client.reserve()
+      const connection = yield* client.reserve({ key: name() })
       const key = name()
       yield* client.rpush(key, "a")
       for (const timeout of [0, -1, NaN, 0.5, "0 seconds", "500 micros"] as const) {
@@ -257,10 +265,11 @@ const blocking = (test: Test): void => {
 const handingBack = (test: Test): void => {
   test("an interrupted wait frees its connection", (client, { name }) =>
     Effect.gen(function*() {
-      const connection = yield* client.reserve()
+      const observer = yield* client.reserve({ key: name() })
+      const connection = yield* client.reserve({ key: name() })
       const key = name()
       const fiber = yield* Effect.fork(connection.blpop([key], Duration.infinity))
-      yield* blocked(client, connection)
+      yield* blocked(observer, connection)
       yield* Fiber.interrupt(fiber)
       yield* connection.ping
       yield* client.rpush(key, "stays")
@@ -269,7 +278,7 @@ const handingBack = (test: Test): void => {
 
   test("interrupting a wait loses nothing, and changes no order", (client, { name }) =>
     Effect.gen(function*() {
-      const connection = yield* client.reserve()
+      const connection = yield* client.reserve({ key: name() })
       const list = name()
       const sorted = name()
       const [from, to] = [name(), name()]
@@ -332,7 +341,8 @@ const handingBack = (test: Test): void => {
 
   test("interrupting a wait changes no byte of an element", (client, { name }) =>
     Effect.gen(function*() {
-      const connection = yield* client.reserve()
+      const observer = yield* client.reserve({ key: name() })
+      const connection = yield* client.reserve({ key: name() })
       const [key, to] = [name(), name()]
       const element = Uint8Array.from({ length: 256 }, (_, i) => i)
       const pushes = client.rpush(key, element)
@@ -358,7 +368,7 @@ const handingBack = (test: Test): void => {
         let handedBack = 0
         for (let round = 0; round < 50 && handedBack < 2; round++) {
           const fiber = yield* Effect.fork(wait)
-          yield* blocked(client, connection)
+          yield* blocked(observer, connection)
           // The server serves who waits before it reads what ends the wait, so the element was always taken.
           yield* Effect.all([push, Fiber.interrupt(fiber)], { concurrency: "unbounded" })
           const exit = yield* Fiber.await(fiber)
@@ -419,7 +429,7 @@ const health = (test: Test): void => {
       assert.isTrue(Duration.isFinite(health.responseTime))
       const server = Option.getOrThrow(health.server)
       assert.match(server.version, /^\d+\.\d+\.\d+/)
-      assert.strictEqual(server.mode, "standalone")
+      assert.strictEqual(server.mode, client.mode === "cluster" ? "cluster" : "standalone")
       assert.isAbove(server.connectedClients, 0)
       assert.match(server.usedMemoryHuman, /^\d/)
     }))

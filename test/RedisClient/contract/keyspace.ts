@@ -41,9 +41,9 @@ export const keyspace = (test: Test): void => {
       yield* givesSorted(scanned(client), ["a", "c", "d", "l2", "s1", "s2", "z1", "z2", "z3"])
     }))
 
-  test("clients with other prefixes do not see each other", (_, { name, other }) =>
+  test("clients with other prefixes do not see each other", (_, { apart, other }) =>
     Effect.gen(function*() {
-      const prefix = name("shop")
+      const prefix = apart("shop")
       const a = yield* other(`${prefix}:`)
       // One is the beginning of the other.
       const b = yield* other(`${prefix}:b:`)
@@ -57,9 +57,9 @@ export const keyspace = (test: Test): void => {
       yield* gives(a.get("key"), some("of a"))
     }))
 
-  test("a prefix may hold the special characters of globs", (_, { name, other }) =>
+  test("a prefix may hold the special characters of globs", (_, { apart, other }) =>
     Effect.gen(function*() {
-      const prefix = name("glob")
+      const prefix = apart("glob")
       const glob = yield* other(`${prefix}*[?\\:`)
       const plain = yield* other(`${prefix}X[a\\:`)
       const near = yield* other(`${prefix}Xa:`)
@@ -73,9 +73,9 @@ export const keyspace = (test: Test): void => {
       yield* givesSorted(scanned(near), ["a", "b[1]"])
     }))
 
-  test("key and slot", (client, { name, other }) =>
+  test("key and slot", (client, { apart, other }) =>
     Effect.gen(function*() {
-      const tag = name("tag")
+      const tag = apart("tag")
       assert.strictEqual(client.slot(`{${tag}}:a`), client.slot(`b:{${tag}}`))
       const plain = yield* other(`{${tag}}:`)
       assert.strictEqual(plain.slot("anything"), plain.slot("else"))
@@ -83,9 +83,9 @@ export const keyspace = (test: Test): void => {
       assert.isTrue(client.key(tag).endsWith(tag))
     }))
 
-  test("scan finds ten thousand keys", (_, { name, other }) =>
+  test("scan finds ten thousand keys", (_, { apart, other }) =>
     Effect.gen(function*() {
-      const client = yield* other(`${name("many")}:`)
+      const client = yield* other(`${apart("many")}:`)
       const names = Array.from({ length: 10_000 }, (_, i) => `key ${i}`)
       for (let i = 0; i < names.length; i += 1000) yield* setAll(client, names.slice(i, i + 1000))
       const found = yield* scanned(client)
@@ -98,9 +98,9 @@ export const keyspace = (test: Test): void => {
       yield* gives(scanned(client), [])
     }))
 
-  test("scan by type", (_, { name, other }) =>
+  test("scan by type", (_, { apart, other }) =>
     Effect.gen(function*() {
-      const client = yield* other(`${name("types")}:`)
+      const client = yield* other(`${apart("types")}:`)
       yield* client.set("string", "x")
       yield* client.rpush("list", "x")
       yield* client.sadd("set", "x")
@@ -113,9 +113,9 @@ export const keyspace = (test: Test): void => {
       yield* gives(scanned(client, { type: "set", match: "z*" }), [])
     }))
 
-  test("scan gives names of any characters", (_, { name, other }) =>
+  test("scan gives names of any characters", (_, { apart, other }) =>
     Effect.gen(function*() {
-      const client = yield* other(`${name("strange")}:`)
+      const client = yield* other(`${apart("strange")}:`)
       const names = ["日本語 \u{1F600}", "two\r\nlines", " ", "\0", "a*b", "a?b", "a[b", "a\\b", "{tag}", "\"quotes\""]
       yield* setAll(client, names)
       yield* givesSorted(scanned(client), names)
@@ -130,9 +130,9 @@ export const keyspace = (test: Test): void => {
       for (const count of [0, -1, 1.5, NaN]) yield* refused(Stream.runDrain(client.scan({ count })), "count")
     }))
 
-  test("unlinkMatching removes what matches, and nothing else", (_, { name, other }) =>
+  test("unlinkMatching removes what matches, and nothing else", (_, { apart, other }) =>
     Effect.gen(function*() {
-      const prefix = name("unlink")
+      const prefix = apart("unlink")
       const client = yield* other(`${prefix}:`)
       const outside = yield* other(prefix)
       yield* setAll(client, ["user:1", "user:2", "superuser:1", "session:1"])

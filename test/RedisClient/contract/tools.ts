@@ -7,11 +7,13 @@ import { randomUUID } from "node:crypto"
 import { RedisClient, type Service } from "../../../src/RedisClient.js"
 import type { RedisError, RedisInputError, RedisReplyError } from "../../../src/RedisError.js"
 import { RedisTestServer } from "../../../src/RedisTestServer.js"
-import { liveWith } from "../../kit/layers.js"
+import { Clients, liveWith } from "../../kit/layers.js"
 
 export interface Tools {
-  /** A name that no other test uses. */
+  /** A name that no other test uses; all names of a test are in one slot. */
   readonly name: (label?: string) => string
+  /** Another one, in a slot of its own. */
+  readonly apart: (label?: string) => string
   /** Lets time pass: for real on a live server, at once in memory. */
   readonly pass: (duration: Duration.DurationInput) => Effect.Effect<void>
   /** One more client of the same server, with another prefix. */
@@ -25,10 +27,13 @@ export type Test = (
 
 let names = 0
 
+/** For one test. */
 export const makeTools = (onRealClock: boolean): Tools => {
   const run = randomUUID().slice(0, 8)
+  const tag = `{${++names}}`
   return {
-    name: (label = "key") => `${label}:${++names}`,
+    name: (label = "key") => `${tag}:${label}:${++names}`,
+    apart: (label = "key") => `${label}:${++names}`,
     pass: (duration) => onRealClock ? Effect.sleep(duration) : TestClock.adjust(duration),
     other: (keyPrefix) =>
       Effect.flatMap(
@@ -36,10 +41,11 @@ export const makeTools = (onRealClock: boolean): Tools => {
         Option.match({
           onSome: (server) => server.client({ keyPrefix }),
           onNone: () =>
-            Effect.map(
-              Layer.build(liveWith({ keyPrefix: `${run}${keyPrefix}` })),
-              Context.get(RedisClient)
-            )
+            Effect.flatMap(Effect.serviceOption(Clients), (clients) =>
+              Effect.map(
+                Layer.build(Option.getOrElse(clients, () => liveWith)({ keyPrefix: `${run}${keyPrefix}` })),
+                Context.get(RedisClient)
+              ))
         })
       )
   }
