@@ -37,6 +37,14 @@ export const install = (): void => {
 }
 
 export interface RedisSemaphore {
+  readonly RedlockMutex: new(clients: ReadonlyArray<object>, key: string) => {
+    readonly acquire: () => Promise<void>
+    readonly release: () => Promise<void>
+  }
+  readonly Semaphore: new(client: object, key: string, limit: number) => {
+    readonly acquire: () => Promise<void>
+    readonly release: () => Promise<void>
+  }
   readonly Mutex: new(client: object, key: string) => {
     readonly acquire: () => Promise<void>
     readonly release: () => Promise<void>

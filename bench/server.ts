@@ -50,6 +50,12 @@ const start = (program: string): Effect.Effect<string, never, Scope.Scope> =>
     return `redis://127.0.0.1:${port}`
   })
 
+/** One more server for those that need several. */
+export const another: Effect.Effect<string, ServerError, Scope.Scope> = Effect.suspend(() => {
+  const program = programOnPath()
+  return program === undefined ? new ServerError({ message: NO_SERVER }) : start(program)
+})
+
 /** A client as its users make it, closed with the scope. */
 export const connect = (
   options: { readonly enableAutoPipelining?: boolean } = {}

@@ -7,13 +7,26 @@ import type { ConfigError } from "effect/ConfigError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Lock from "./Lock/Lock.js"
+import * as ReadWriteLock from "./ReadWriteLock/ReadWriteLock.js"
 import type { RedisClient } from "./RedisClient.js"
 import type * as RedisConfig from "./RedisConfig.js"
 import type { RedisError } from "./RedisError.js"
 import * as RedisTestServer from "./RedisTestServer.js"
+import * as Semaphore from "./Semaphore/Semaphore.js"
 
-/** Every service that is written against `RedisClient`. */
-const services: Layer.Layer<Lock.Lock, never, RedisClient> = Lock.layer
+/**
+ * Every service that is written against `RedisClient`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Services = Lock.Lock | ReadWriteLock.ReadWriteLock | Semaphore.Semaphore
+
+const services: Layer.Layer<Services, never, RedisClient> = Layer.mergeAll(
+  Lock.layer,
+  ReadWriteLock.layer,
+  Semaphore.layer
+)
 
 /** Whoever only uses `RedisTest` never loads ioredis. */
 const driver = Effect.promise(() => import("./IoRedis.js"))
@@ -35,7 +48,7 @@ const driver = Effect.promise(() => import("./IoRedis.js"))
  * @since 0.1.0
  * @category layers
  */
-export const RedisLive: Layer.Layer<RedisClient | Lock.Lock, RedisError | ConfigError> = Layer.provideMerge(
+export const RedisLive: Layer.Layer<RedisClient | Services, RedisError | ConfigError> = Layer.provideMerge(
   services,
   Layer.unwrapEffect(Effect.map(driver, ({ layerConfig }) => layerConfig()))
 )
@@ -47,7 +60,7 @@ export const RedisLive: Layer.Layer<RedisClient | Lock.Lock, RedisError | Config
  * @since 0.1.0
  * @category layers
  */
-export const live = (options: RedisConfig.Options): Layer.Layer<RedisClient | Lock.Lock, RedisError> =>
+export const live = (options: RedisConfig.Options): Layer.Layer<RedisClient | Services, RedisError> =>
   Layer.provideMerge(services, Layer.unwrapEffect(Effect.map(driver, ({ layer }) => layer(options))))
 
 /**
@@ -74,7 +87,7 @@ export const live = (options: RedisConfig.Options): Layer.Layer<RedisClient | Lo
  * @since 0.1.0
  * @category layers
  */
-export const RedisTest: Layer.Layer<RedisClient | Lock.Lock | RedisTestServer.RedisTestServer> = Layer.provideMerge(
+export const RedisTest: Layer.Layer<RedisClient | Services | RedisTestServer.RedisTestServer> = Layer.provideMerge(
   services,
   RedisTestServer.layer
 )

@@ -29,6 +29,16 @@ export { withLock } from "./Lock/Lock.js"
 /**
  * @since 0.1.0
  */
+export * as ReadWriteLock from "./ReadWriteLock/index.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as Quorum from "./Quorum/index.js"
+
+/**
+ * @since 0.1.0
+ */
 export * as RedisClient from "./RedisClient.js"
 
 /**
@@ -55,3 +65,8 @@ export * as RedisScript from "./RedisScript.js"
  * @since 0.1.0
  */
 export * as RedisTestServer from "./RedisTestServer.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as Semaphore from "./Semaphore/index.js"

@@ -1,6 +1,16 @@
 import { assert, beforeAll, describe, it } from "@effect/vitest"
 import { Cause, ConfigProvider, Effect, Layer, Option, Redacted, TestClock } from "effect"
-import { Layers, Lock, RedisClient, RedisLive, RedisTest, RedisTestServer, withLock } from "effect-redis-kit"
+import {
+  Layers,
+  Lock,
+  ReadWriteLock,
+  RedisClient,
+  RedisLive,
+  RedisTest,
+  RedisTestServer,
+  Semaphore,
+  withLock
+} from "effect-redis-kit"
 import { execFile } from "node:child_process"
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises"
 import { join } from "node:path"
@@ -23,7 +33,11 @@ describe("RedisTest", () => {
     Effect.gen(function*() {
       const client = yield* RedisClient.RedisClient
       const server = yield* RedisTestServer.RedisTestServer
-      yield* client.set("session", "ada", { ttl: "7 days" }).pipe(withLock("session"))
+      yield* client.set("session", "ada", { ttl: "7 days" }).pipe(
+        withLock("session"),
+        ReadWriteLock.withWriteLock("session"),
+        Semaphore.withPermits(Semaphore.define({ name: "session", permits: 1 }))
+      )
       yield* TestClock.adjust("167 hours")
       assert.strictEqual(yield* get("session"), "ada")
       yield* TestClock.adjust("1 hours")

@@ -5,12 +5,15 @@ import { Context, Effect, Layer, Redacted } from "effect"
 import { withLock } from "effect-redis-kit"
 import * as IoRedis from "effect-redis-kit/IoRedis"
 import * as Lock from "effect-redis-kit/Lock"
+import * as Quorum from "effect-redis-kit/Quorum"
+import * as ReadWriteLock from "effect-redis-kit/ReadWriteLock"
+import * as Semaphore from "effect-redis-kit/Semaphore"
 import { type ChildProcess, fork } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import { type Case, type Contender, fibers, promises } from "../harness.js"
 import type { Contention, Turn, Who } from "../lock-worker.js"
 import * as Peers from "../peers.js"
-import { connect, PREFIX, Server } from "../server.js"
+import { another, connect, connectTo, PREFIX, Server } from "../server.js"
 
 const NAMES = 1000
 const names = Array.from({ length: NAMES }, (_, i) => `${PREFIX}lock:${i}`)
@@ -52,6 +55,110 @@ const uncontended = (name: string, loops: number, target: number, options: Lock.
         slice: promises(loops, async (n) => {
           const held = await redlock.acquire([nameOf(n)], 10_000)
           await held.release()
+        })
+      }
+    ]
+  })
+})
+
+/** As many permits as there are loops: nobody waits, and all are in one set of keys. */
+const semaphore = (loops: number): Case => ({
+  measures: [{ name: `lock.semaphore.${loops}`, unit: "op/s", better: "higher", target: { ratio: 0.8 } }],
+  contenders: Effect.gen(function*() {
+    const { url } = yield* Server
+    const context = yield* Layer.build(
+      Layer.provide(Layer.merge(Semaphore.layer, ReadWriteLock.layer), IoRedis.layer({ url: Redacted.make(url) }))
+    )
+    const permits = Semaphore.define({ name: `${PREFIX}permits`, permits: loops })
+    const redis = yield* connect()
+    const Peer = Peers.redisSemaphore().Semaphore
+    return [
+      {
+        name: "ours",
+        slice: (seconds) =>
+          Effect.provide(fibers(loops, () => Semaphore.withPermits(Effect.void, permits))(seconds), context)
+      },
+      {
+        name: "redis-semaphore",
+        slice: promises(loops, async () => {
+          const semaphore = new Peer(redis, `${PREFIX}peer:permits`, loops)
+          await semaphore.acquire()
+          await semaphore.release()
+        })
+      },
+      {
+        name: "ours, readers of one lock",
+        slice: (seconds) =>
+          Effect.provide(
+            fibers(loops, () => ReadWriteLock.withReadLock(Effect.void, `${PREFIX}read`))(seconds),
+            context
+          )
+      },
+      {
+        name: "ours, writers",
+        slice: (seconds) =>
+          Effect.provide(fibers(loops, (n) => ReadWriteLock.withWriteLock(Effect.void, nameOf(n)))(seconds), context)
+      }
+    ]
+  })
+})
+
+/** Three names at once. */
+const several = (loops: number): Case => ({
+  measures: [{ name: `lock.names3.${loops}`, unit: "op/s", better: "higher", target: { ratio: 0.8 } }],
+  contenders: Effect.gen(function*() {
+    const { url } = yield* Server
+    const context = yield* Layer.build(Layer.provide(Lock.layer, IoRedis.layer({ url: Redacted.make(url) })))
+    const redis = yield* connect()
+    const redlock = new (Peers.redlock().default)([redis])
+    const three = (n: number) => ["a", "b", "c"].map((part) => `${nameOf(n)}:${part}`)
+    return [
+      {
+        name: "ours",
+        slice: (seconds) =>
+          Effect.provide(fibers(loops, (n) => Lock.withLocks(Effect.void, three(n)))(seconds), context)
+      },
+      {
+        name: "redlock",
+        slice: promises(loops, async (n) => {
+          const held = await redlock.acquire(three(n), 10_000)
+          await held.release()
+        })
+      }
+    ]
+  })
+})
+
+/** Over three servers. */
+const quorum = (loops: number): Case => ({
+  measures: [{ name: `lock.quorum3.${loops}`, unit: "op/s", better: "higher", target: { ratio: 1 } }],
+  contenders: Effect.gen(function*() {
+    const urls = yield* Effect.replicateEffect(another, 3)
+    // These try again until the servers are there.
+    const clients = yield* Effect.forEach(urls, (url) => connectTo(url))
+    const [first, ...others] = urls.map((url) => IoRedis.layer({ url: Redacted.make(url) }))
+    const context = yield* Layer.build(Quorum.layer([first!, ...others]))
+    const redlock = new (Peers.redlock().default)(clients)
+    const { RedlockMutex } = Peers.redisSemaphore()
+    return [
+      {
+        name: "ours",
+        slice: (seconds) =>
+          Effect.provide(fibers(loops, (n) => Quorum.withLock(Effect.void, nameOf(n)))(seconds), context)
+      },
+      {
+        name: "redlock",
+        slice: promises(loops, async (n) => {
+          const held = await redlock.acquire([nameOf(n)], 10_000)
+          await held.release()
+        })
+      },
+      {
+        name: "redis-semaphore",
+        slice: promises(loops, async (n) => {
+          const mutex = new RedlockMutex(clients, nameOf(n))
+          await mutex.acquire()
+          await mutex.release()
         })
       }
     ]
@@ -179,6 +286,9 @@ export const cases: ReadonlyArray<Case> = [
   uncontended("lock.uncontended", 100, 0.88, {}),
   uncontended("lock.unfair", 1, 0.95, { fair: false }),
   uncontended("lock.unfair", 100, 0.9, { fair: false }),
+  semaphore(100),
+  several(100),
+  quorum(100),
   contended(1, 300),
   contended(5, 350)
 ]

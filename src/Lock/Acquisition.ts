@@ -132,7 +132,7 @@ export interface Candidate {
   readonly attempt: (executor: Executor, wait: boolean) => Effect.Effect<Lease | Waiters.Busy, RedisError>
 }
 
-export interface Acquisition {
+export interface Acquisition extends Handing {
   /**
    * Takes it, or fails with nothing left behind. It must be run where nothing can be interrupted; `restore` marks the
    * steps that may be.
@@ -141,22 +141,26 @@ export interface Acquisition {
     candidate: Candidate,
     restore: Held.Restore
   ) => Effect.Effect<Lease, LockNotAcquired | RedisError>
+}
+
+/** How what was taken is handed to its user, and taken back. */
+export interface Handing {
   /** What `enter` takes, until the scope closes; `make` gets how to release it before. */
-  readonly scoped: <L extends ReadonlyArray<Lease>, H>(
-    enter: Enter<L>,
-    make: (held: L, release: Effect.Effect<boolean, RedisError>) => H
-  ) => Effect.Effect<H, LockNotAcquired | RedisError, Scope.Scope>
+  readonly scoped: <L extends ReadonlyArray<Lease<E>>, H, E, F>(
+    enter: Enter<L & ReadonlyArray<Lease<E>>, F>,
+    make: (held: L, release: Effect.Effect<boolean, E>) => H
+  ) => Effect.Effect<H, F, Scope.Scope>
   /** Runs an effect under the protection of what `enter` takes. */
-  readonly using: <A, E, R>(
+  readonly using: <A, E, R, F>(
     effect: Effect.Effect<A, E, R>,
-    enter: Enter<ReadonlyArray<Lease>>
-  ) => Effect.Effect<A, E | LockNotAcquired | LockLost | RedisError, R>
+    enter: Enter<ReadonlyArray<Lease<unknown>>, F>
+  ) => Effect.Effect<A, E | F | LockLost, R>
 }
 
 /** Takes all that it returns, or nothing; it is run where nothing can be interrupted. */
-export type Enter<L extends ReadonlyArray<Lease>> = (
+export type Enter<L extends ReadonlyArray<Lease<unknown>>, F = LockNotAcquired | RedisError> = (
   restore: Held.Restore
-) => Effect.Effect<L, LockNotAcquired | RedisError>
+) => Effect.Effect<L, F>
 
 export const notAcquired = (
   key: string,
@@ -178,16 +182,61 @@ type Outcome =
   /** It was taken, but too few replicas know. */
   | { readonly _tag: "Unreplicated"; readonly acknowledged: number; readonly waited: number }
 
-/** Does it for all at the same time. */
-const each = <A, E>(
-  held: ReadonlyArray<Lease>,
-  run: (lease: Lease) => Effect.Effect<A, E>
-): Effect.Effect<ReadonlyArray<A>, E> => {
-  const [first] = held
-  // Most of the time there is one, and fibers cost more than all the rest.
-  return first !== undefined && held.length === 1
-    ? Effect.map(run(first), (result) => [result])
-    : Effect.forEach(held, run, { concurrency: "unbounded" })
+const allTrue = (answers: ReadonlyArray<boolean>): boolean => answers.every(Boolean)
+
+export const handing = (leases: Leases): Handing => {
+  /**
+   * Whether it was still held. When the server can't say, the lease bounds how long it stays, and the work that is done
+   * keeps its own result.
+   */
+  const giveBack = <E>(lease: Lease<E>): Effect.Effect<boolean> =>
+    Effect.catchAll(leases.release(lease), () => Effect.as(leases.abandon(lease.claim), true))
+
+  const abandonAll = (held: ReadonlyArray<Lease<unknown>>): Effect.Effect<void> =>
+    Effect.forEach(held, ({ claim }) => leases.abandon(claim), { discard: true })
+
+  /** Gives all back; the first one that was not held any more. */
+  const giveBackAll = (held: ReadonlyArray<Lease<unknown>>): Effect.Effect<Lease<unknown> | undefined> =>
+    held.length === 1
+      ? Effect.map(giveBack(held[0]!), (isHeld) => isHeld ? undefined : held[0])
+      : Effect.flatMap(leases.releaseAll(held), (answers) => {
+        const lost = held.find((_, i) => Either.isRight(answers[i]!) && !answers[i].right)
+        return Effect.as(abandonAll(held.filter((_, i) => Either.isLeft(answers[i]!))), lost)
+      })
+
+  return {
+    scoped: (enter, make) =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(enter(restore), (held) => {
+          // A handle gives its share back once, however often it is asked to.
+          let given = false
+          const release = Effect.suspend(() => {
+            if (given) return Effect.succeed(false)
+            given = true
+            return held.length === 1
+              ? leases.release(held[0]!)
+              : Effect.flatMap(leases.releaseAll(held), (answers) => Effect.map(Effect.all(answers), allTrue))
+          })
+          const finalizer = Effect.catchAll(release, () => abandonAll(held))
+          return Effect.flatMap(
+            Effect.scope,
+            (scope) => Effect.as(Scope.addFinalizer(scope, finalizer), make(held, release))
+          )
+        })
+      ),
+    using: (effect, enter) =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(enter(restore), (held) =>
+          Effect.matchCauseEffect(Held.protect(held, effect, restore), {
+            onFailure: (cause) => Effect.zipRight(giveBackAll(held), Effect.failCause(cause)),
+            onSuccess: (value) =>
+              Effect.flatMap(
+                giveBackAll(held),
+                (lost) => lost === undefined ? Exit.succeed(value) : Effect.fail(Held.lostError(lost, "taken"))
+              )
+          }))
+      )
+  }
 }
 
 export const make = (client: Client, leases: Leases, waiters: Waiters.Waiters): Acquisition => {
@@ -293,47 +342,5 @@ export const make = (client: Client, leases: Leases, waiters: Waiters.Waiters): 
     })
   }
 
-  /**
-   * Whether it was still held. When the server can't say, the lease bounds how long it stays, and the work that is done
-   * keeps its own result.
-   */
-  const giveBack = (lease: Lease): Effect.Effect<boolean> =>
-    Effect.catchAll(leases.release(lease), () => Effect.as(leases.abandon(lease.claim), true))
-
-  /** Gives all back; the first one that was not held any more. */
-  const giveBackAll = (held: ReadonlyArray<Lease>): Effect.Effect<Lease | undefined> =>
-    Effect.map(each(held, giveBack), (answers) => held.find((_, i) => answers[i] === false))
-
-  return {
-    take,
-    scoped: (enter, make) =>
-      Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(enter(restore), (held) => {
-          // A handle gives its share back once, however often it is asked to.
-          let given = false
-          const release = Effect.suspend(() => {
-            if (given) return Effect.succeed(false)
-            given = true
-            return Effect.map(each(held, leases.release), (answers) => answers.every(Boolean))
-          })
-          const finalizer = Effect.catchAll(release, () => each(held, (lease) => leases.abandon(lease.claim)))
-          return Effect.flatMap(
-            Effect.scope,
-            (scope) => Effect.as(Scope.addFinalizer(scope, finalizer), make(held, release))
-          )
-        })
-      ),
-    using: (effect, enter) =>
-      Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(enter(restore), (held) =>
-          Effect.matchCauseEffect(Held.protect(held, effect, restore), {
-            onFailure: (cause) => Effect.zipRight(giveBackAll(held), Effect.failCause(cause)),
-            onSuccess: (value) =>
-              Effect.flatMap(
-                giveBackAll(held),
-                (lost) => lost === undefined ? Exit.succeed(value) : Effect.fail(Held.lostError(lost, "taken"))
-              )
-          }))
-      )
-  }
+  return { take, ...handing(leases) }
 }

@@ -12,7 +12,7 @@ import * as FiberRefs from "effect/FiberRefs"
 import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import { positiveMillis } from "../internal/input.js"
-import type { RedisError } from "../RedisError.js"
+import type { RedisError, RedisInputError } from "../RedisError.js"
 import type { Lease, Leases, Loss } from "./Leases.js"
 import { LockLost } from "./LockError.js"
 
@@ -22,10 +22,10 @@ import { LockLost } from "./LockError.js"
  * @since 0.1.0
  * @category models
  */
-export interface Held {
+export interface Held<out E = RedisError> {
   readonly name: string
   /**
-   * Larger than the token of every earlier holder on this server. Whatever the lock protects should remember the largest
+   * Larger than the token of every earlier holder. Whatever the lock protects should remember the largest
    * token it has seen and refuse smaller ones: only that keeps out a holder that was paused and does not know yet that
    * it lost the lock.
    */
@@ -42,9 +42,9 @@ export interface Held {
    */
   readonly protect: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | LockLost, R>
   /** Sets the lease to this much from now, and asks the server whether the lock is still held. */
-  readonly extend: (lease: Duration.DurationInput) => Effect.Effect<void, LockLost | RedisError>
+  readonly extend: (lease: Duration.DurationInput) => Effect.Effect<void, LockLost | RedisInputError | E>
   /** Gives the lock back before its scope closes. `false` when it was not held any more. */
-  readonly release: Effect.Effect<boolean, RedisError>
+  readonly release: Effect.Effect<boolean, E>
 }
 
 /**
@@ -64,7 +64,7 @@ export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect
 
 /** What a fiber is inside of, innermost first. */
 interface Inside {
-  readonly lease: Lease
+  readonly lease: Lease<unknown>
   readonly outer: Inside | undefined
 }
 
@@ -74,14 +74,17 @@ const inside: FiberRef.FiberRef<Inside | undefined> = FiberRef.unsafeMake<Inside
 })
 
 /** The leases that the calling fiber is inside of and still holds, innermost first, until one is accepted. */
-export const findInside = (
+export const findInside = <E = RedisError>(
   leases: Leases,
-  accept: (lease: Lease) => boolean
-): Effect.Effect<Lease | undefined> =>
+  accept: (lease: Lease<unknown>) => boolean
+): Effect.Effect<Lease<E> | undefined> =>
   Effect.map(FiberRef.get(inside), (chain) => {
     for (let at = chain; at !== undefined; at = at.outer) {
       const { lease } = at
-      if (lease.leases === leases && lease.active && accept(lease) && leases.lossOf(lease) === undefined) return lease
+      if (lease.leases === leases && lease.active && accept(lease) && leases.lossOf(lease) === undefined) {
+        // It is of the kind that was accepted, and fails as that does.
+        return lease as Lease<E>
+      }
     }
     return undefined
   })
@@ -95,10 +98,10 @@ const isSame = (now: FiberRefs.FiberRefs, atStart: FiberRefs.FiberRefs | undefin
   return true
 }
 
-export const lostError = (lease: Lease, reason: Loss): LockLost =>
+export const lostError = (lease: Lease<unknown>, reason: Loss): LockLost =>
   new LockLost({ key: lease.claim.name, fencingToken: lease.token, reason })
 
-const lossOf = (held: ReadonlyArray<Lease>): LockLost | undefined => {
+const lossOf = (held: ReadonlyArray<Lease<unknown>>): LockLost | undefined => {
   for (const lease of held) {
     const loss = lease.leases.lossOf(lease)
     if (loss !== undefined) return lostError(lease, loss)
@@ -111,7 +114,7 @@ const lossOf = (held: ReadonlyArray<Lease>): LockLost | undefined => {
  * starts at once: an effect that never waits is done when it has started.
  */
 export const protect = <A, E, R>(
-  held: ReadonlyArray<Lease>,
+  held: ReadonlyArray<Lease<unknown>>,
   effect: Effect.Effect<A, E, R>,
   restore: Restore
 ): Effect.Effect<A, E | LockLost, R> =>
@@ -168,20 +171,20 @@ export const makeAll = (held: ReadonlyArray<Lease>, release: Effect.Effect<boole
   }
 }
 
-const remainingOf = (lease: Lease): number =>
+const remainingOf = (lease: Lease<unknown>): number =>
   lease.active && lease.leases.lossOf(lease) === undefined ? Math.max(0, lease.deadline - lease.leases.now()) : 0
 
-const lostOf = (lease: Lease): Effect.Effect<never, LockLost> =>
+const lostOf = (lease: Lease<unknown>): Effect.Effect<never, LockLost> =>
   Effect.flatMap(lease.leases.awaitLoss(lease), (loss) => Effect.fail(lostError(lease, loss)))
 
-const extendTo = (lease: Lease, length: number): Effect.Effect<void, LockLost | RedisError> =>
+const extendTo = <E>(lease: Lease<E>, length: number): Effect.Effect<void, LockLost | E> =>
   Effect.flatMap(
     lease.leases.extend(lease, length),
     (loss) => loss === undefined ? Effect.void : Effect.fail(lostError(lease, loss))
   )
 
 /** A lease as its users see it. */
-export const make = (lease: Lease, release: Effect.Effect<boolean, RedisError>): Held => ({
+export const make = <E>(lease: Lease<E>, release: Effect.Effect<boolean, E>): Held<E> => ({
   name: lease.claim.name,
   fencingToken: lease.token,
   lost: lostOf(lease),

@@ -23,27 +23,33 @@ import * as RedisScript from "../RedisScript.js"
 export type Loss = "expired" | "taken"
 
 /** What somebody wants to hold, and by what name its authority knows them. */
-export interface Claim {
-  readonly authority: Authority
+export interface Claim<out E = RedisError> {
+  readonly authority: Authority<E>
   /** As its users call it. */
   readonly name: string
   readonly owner: string
 }
 
 /** Whoever grants leases: a server, or several. */
-export interface Authority {
+export interface Authority<out E = RedisError> {
   /** Renews each for so many milliseconds; whether its owner still holds it. */
   readonly renew: (
-    claims: ReadonlyArray<readonly [claim: Claim, length: number]>
-  ) => Effect.Effect<ReadonlyArray<Either.Either<boolean, RedisError>>>
+    claims: ReadonlyArray<readonly [claim: Claim<unknown>, length: number]>
+  ) => Effect.Effect<ReadonlyArray<Either.Either<boolean, E>>>
   /** Sets the time left of one. */
-  readonly extend: (claim: Claim, length: number) => Effect.Effect<boolean, RedisError>
+  readonly extend: (claim: Claim<unknown>, length: number) => Effect.Effect<boolean, E>
   /** Ends whatever the owner has to do with it; whether it was still held. */
-  readonly release: (claim: Claim) => Effect.Effect<boolean, RedisError>
+  readonly release: (claim: Claim<unknown>) => Effect.Effect<boolean, E>
+  /** The same for several, together. */
+  readonly releaseAll: (
+    claims: ReadonlyArray<Claim<unknown>>
+  ) => Effect.Effect<ReadonlyArray<Either.Either<boolean, E>>>
+  /** The same when nobody needs to know: it goes on until it is done, or makes no sense any more. */
+  readonly abandon: (claim: Claim<unknown>) => Effect.Effect<void>
 }
 
-export interface Lease {
-  readonly claim: Claim
+export interface Lease<out E = RedisError> {
+  readonly claim: Claim<E>
   readonly leases: Leases
   readonly token: number
   /** Milliseconds from a renewal to the end. */
@@ -74,29 +80,33 @@ export interface Leases {
   /** A number from 0 to 1, to spread what would otherwise happen at once. */
   readonly jitter: () => number
   /** Keeps a lease that was taken by a command sent at `sent`; `undefined` when it has ended already. */
-  readonly add: (
-    claim: Claim,
+  readonly add: <E>(
+    claim: Claim<E>,
     token: number,
     length: number,
     renew: boolean,
     sent: number
-  ) => Lease | undefined
+  ) => Lease<E> | undefined
   /** Whether it was still held. Nothing is sent as long as its holder has taken it more than once. */
-  readonly release: (lease: Lease) => Effect.Effect<boolean, RedisError>
+  readonly release: <E>(lease: Lease<E>) => Effect.Effect<boolean, E>
+  /** The same for several of one authority, together. */
+  readonly releaseAll: <E>(
+    leases: ReadonlyArray<Lease<E>>
+  ) => Effect.Effect<ReadonlyArray<Either.Either<boolean, E>>>
   /**
    * Makes sure that an owner neither holds a lock nor waits for it, whatever became of the commands it sent. It goes on
    * in the background when the server can't be reached.
    */
-  readonly abandon: (claim: Claim) => Effect.Effect<void>
-  readonly extend: (lease: Lease, length: number) => Effect.Effect<Loss | undefined, RedisError>
-  readonly lossOf: (lease: Lease) => Loss | undefined
-  readonly awaitLoss: (lease: Lease) => Effect.Effect<Loss>
+  readonly abandon: (claim: Claim<unknown>) => Effect.Effect<void>
+  readonly extend: <E>(lease: Lease<E>, length: number) => Effect.Effect<Loss | undefined, E>
+  readonly lossOf: (lease: Lease<unknown>) => Loss | undefined
+  readonly awaitLoss: (lease: Lease<unknown>) => Effect.Effect<Loss>
   /** Interrupts a fiber when the lease is lost, until it is taken out of the lease's `fibers`. */
-  readonly interruptOnLoss: (lease: Lease, fiber: Fiber.RuntimeFiber<unknown, unknown>) => void
+  readonly interruptOnLoss: (lease: Lease<unknown>, fiber: Fiber.RuntimeFiber<unknown, unknown>) => void
 }
 
 /** Clocks of two machines run at slightly different speeds, and a command has to travel. */
-const driftOf = (length: number): number => Math.min(length * 0.01 + 2, length / 2)
+export const driftOf = (length: number): number => Math.min(length * 0.01 + 2, length / 2)
 
 const HAND_BACK_LIMIT = "1 minute"
 
@@ -106,21 +116,29 @@ export const mayPass = (error: RedisError): boolean => error.isRetryable || erro
 /** A kind of lock on one server: its script that renews, and how it is given back. */
 export const onServer = <C extends Claim>(client: RedisClient.Service, kind: {
   readonly renewal: RedisScript.RedisScript<[claim: C, length: number], boolean>
-  readonly release: (claim: C) => Effect.Effect<boolean, RedisError>
+  readonly release: RedisScript.RedisScript<[claim: C], boolean>
 }): Authority => {
   // An authority is only asked about claims that name it.
-  const own = (claim: Claim): C => claim as C
+  const own = (claim: Claim<unknown>): C => claim as C
+  const together = (calls: ReadonlyArray<RedisScript.Call>) =>
+    Effect.match(client.pipeline(calls), {
+      onFailure: (error) => calls.map(() => Either.left(error)),
+      onSuccess: (replies) => replies.map(Either.map((reply) => reply === 1))
+    })
+  const release = (claim: Claim<unknown>) => client.eval(kind.release, own(claim))
   return {
-    renew: (claims) =>
-      Effect.match(
-        client.pipeline(claims.map(([claim, length]) => RedisScript.call(kind.renewal, own(claim), length))),
-        {
-          onFailure: (error) => claims.map(() => Either.left(error)),
-          onSuccess: (replies) => replies.map(Either.map((reply) => reply === 1))
-        }
-      ),
+    renew: (claims) => together(claims.map(([claim, length]) => RedisScript.call(kind.renewal, own(claim), length))),
     extend: (claim, length) => client.eval(kind.renewal, own(claim), length),
-    release: (claim) => kind.release(own(claim))
+    release,
+    releaseAll: (claims) => together(claims.map((claim) => RedisScript.call(kind.release, own(claim)))),
+    abandon: (claim) =>
+      release(claim).pipe(
+        Effect.retry({
+          schedule: Schedule.spaced("200 millis").pipe(Schedule.upTo(HAND_BACK_LIMIT)),
+          while: mayPass
+        }),
+        Effect.ignoreLogged
+      )
   }
 }
 
@@ -128,13 +146,13 @@ export const make: Effect.Effect<Leases, never, Scope.Scope> = Effect.gen(functi
   const { now, ringBy, run } = yield* Alarm.make(() => tick())
   const process = randomBytes(9).toString("base64url").replace(/[-_]/g, "0")
   let owners = 0
-  const held = new Map<Claim, Lease>()
+  const held = new Map<Claim<unknown>, Lease<unknown>>()
 
   let seed = yield* Random.nextIntBetween(1, 2 ** 31 - 1)
   // A multiplicative congruential generator is random enough to spread timers.
   const jitter = () => (seed = (seed * 48271) % 2147483647) / 2147483647
 
-  const lose = (lease: Lease, loss: Loss): void => {
+  const lose = (lease: Lease<unknown>, loss: Loss): void => {
     if (lease.loss !== undefined) return
     lease.loss = loss
     held.delete(lease.claim)
@@ -155,7 +173,7 @@ export const make: Effect.Effect<Leases, never, Scope.Scope> = Effect.gen(functi
   /** At the first renewal or deadline of any lease. */
   const tick = (): void => {
     const time = now()
-    const due: Array<Lease> = []
+    const due: Array<Lease<unknown>> = []
     let next = Infinity
     for (const lease of held.values()) {
       if (time >= lease.deadline) {
@@ -172,16 +190,19 @@ export const make: Effect.Effect<Leases, never, Scope.Scope> = Effect.gen(functi
     if (next < Infinity) ringBy(next)
   }
 
-  const renewed = (lease: Lease, sent: number): void => {
+  const renewed = (lease: Lease<unknown>, sent: number): void => {
     lease.deadline = sent + lease.length - driftOf(lease.length)
     planRenewal(lease, sent)
   }
 
-  const planRenewal = (lease: Lease, sent: number): void => {
+  const planRenewal = (lease: Lease<unknown>, sent: number): void => {
     lease.renewAt = lease.renew ? sent + (lease.length / 3) * (0.9 + 0.2 * jitter()) : Infinity
   }
 
-  const renewFrom = (authority: Authority, due: ReadonlyArray<Lease>): Effect.Effect<void> =>
+  const renewFrom = (
+    authority: Authority<unknown>,
+    due: ReadonlyArray<Lease<unknown>>
+  ): Effect.Effect<void> =>
     Effect.suspend(() => {
       const sent = now()
       const asked = due.map((lease) => [lease.claim, lease.length] as const)
@@ -203,8 +224,8 @@ export const make: Effect.Effect<Leases, never, Scope.Scope> = Effect.gen(functi
       })
     })
 
-  const renew = (due: ReadonlyArray<Lease>): void => {
-    const byAuthority = new Map<Authority, Array<Lease>>()
+  const renew = (due: ReadonlyArray<Lease<unknown>>): void => {
+    const byAuthority = new Map<Authority<unknown>, Array<Lease<unknown>>>()
     for (const lease of due) {
       const others = byAuthority.get(lease.claim.authority)
       if (others === undefined) byAuthority.set(lease.claim.authority, [lease])
@@ -213,16 +234,25 @@ export const make: Effect.Effect<Leases, never, Scope.Scope> = Effect.gen(functi
     for (const [authority, leases] of byAuthority) run(renewFrom(authority, leases))
   }
 
+  /** Takes one of the times back that a holder has taken it; whether it was the last. */
+  const isLast = (lease: Lease<unknown>): boolean => {
+    if (--lease.depth > 0) return false
+    lease.active = false
+    // From here on no renewal is sent, and the answer to one underway changes nothing.
+    held.delete(lease.claim)
+    return true
+  }
+
   const self: Leases = {
     process,
     now,
     jitter,
     nextOwner: () => `${process}:${owners++}`,
     isLease: (result): result is Lease => "claim" in result,
-    add: (claim, token, length, renew, sent) => {
+    add: <E>(claim: Claim<E>, token: number, length: number, renew: boolean, sent: number) => {
       const deadline = sent + length - driftOf(length)
       if (now() >= deadline) return undefined
-      const lease: Lease = {
+      const lease: Lease<E> = {
         claim,
         leases: self,
         token,
@@ -243,12 +273,18 @@ export const make: Effect.Effect<Leases, never, Scope.Scope> = Effect.gen(functi
       return lease
     },
     release: (lease) =>
+      Effect.suspend(() =>
+        isLast(lease) ? lease.claim.authority.release(lease.claim) : Effect.succeed(lease.loss === undefined)
+      ),
+    releaseAll: <E>(all: ReadonlyArray<Lease<E>>) =>
       Effect.suspend(() => {
-        if (--lease.depth > 0) return Effect.succeed(lease.loss === undefined)
-        lease.active = false
-        // From here on no renewal is sent, and the answer to one underway changes nothing.
-        held.delete(lease.claim)
-        return lease.claim.authority.release(lease.claim)
+        const last = all.filter(isLast)
+        const answersOf = (answers: ReadonlyArray<Either.Either<boolean, E>>) =>
+          all.map((lease) => answers[last.indexOf(lease)] ?? Either.right(lease.loss === undefined))
+        const [first] = last
+        return first === undefined
+          ? Effect.succeed(answersOf([]))
+          : Effect.map(first.claim.authority.releaseAll(last.map(({ claim }) => claim)), answersOf)
       }),
     abandon: (claim) =>
       Effect.suspend(() => {
@@ -256,15 +292,7 @@ export const make: Effect.Effect<Leases, never, Scope.Scope> = Effect.gen(functi
         const lease = held.get(claim)
         if (lease !== undefined) lease.active = false
         held.delete(claim)
-        const fiber = run(
-          claim.authority.release(claim).pipe(
-            Effect.retry({
-              schedule: Schedule.spaced("200 millis").pipe(Schedule.upTo(HAND_BACK_LIMIT)),
-              while: mayPass
-            }),
-            Effect.ignoreLogged
-          )
-        )
+        const fiber = run(claim.authority.abandon(claim))
         // The caller is told of its own matter soon, also when the server is away.
         return Effect.asVoid(Effect.timeoutOption(Effect.interruptible(Fiber.await(fiber)), "500 millis"))
       }),

@@ -161,6 +161,7 @@ export const fenceLua: string = scripts.fenceLua
 
 interface Claim extends Leases.Claim, scripts.Owner {
   readonly fair: boolean
+  readonly notices: scripts.Notices
 }
 
 /** Nothing is known of who holds it. */
@@ -171,7 +172,7 @@ const makeShared: Effect.Effect<Service, never, LockProcess> = Effect.gen(functi
 
   const authority = Leases.onServer<Claim>(client, {
     renewal: scripts.extend,
-    release: ({ fair, keys, owner }) => client.eval(scripts.release, keys, owner, fair, notices)
+    release: scripts.release
   })
 
   const claimOf = (name: string, owner: string, { fair }: Settings): Claim => ({
@@ -179,7 +180,8 @@ const makeShared: Effect.Effect<Service, never, LockProcess> = Effect.gen(functi
     name,
     keys: scripts.keysOf(name),
     owner,
-    fair
+    fair,
+    notices
   })
 
   /** One attempt. An answer that took as long as the lease is worth nothing. */

@@ -12,7 +12,7 @@ import * as Leases from "./Leases.js"
 import { CHANNEL, type Notices } from "./scripts.js"
 import * as Waiters from "./Waiters.js"
 
-interface Shared {
+export interface Shared {
   readonly client: Client
   readonly leases: Leases.Leases
   readonly acquisition: Acquisition.Acquisition

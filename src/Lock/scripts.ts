@@ -24,9 +24,13 @@ export interface Owner {
   readonly owner: string
 }
 
-/** The keys of a name. `}` would end the hash tag early, and `%` is what it is written with. */
+/** What the keys of a name begin with. `}` would end the hash tag early, and `%` is what it is written with. */
+export const keyOf = (kind: string, name: string): string =>
+  `${kind}:{${RESERVED.test(name) ? name.replace(/[%}]/g, encodeURIComponent) : name}}`
+
+/** The keys of a name. */
 export const keysOf = (name: string): ReadonlyArray<string> => {
-  const key = `lock:{${RESERVED.test(name) ? name.replace(/[%}]/g, encodeURIComponent) : name}}`
+  const key = keyOf("lock", name)
   return [key, `${key}:queue`, `${key}:fence`]
 }
 
@@ -36,7 +40,7 @@ export const CHANNEL = "lock:process:"
 /** How long whoever's turn it is may take to claim the lock, in milliseconds; never longer than its lease. */
 const CLAIM = 2000
 
-const TURN = String(CLAIM)
+export const TURN = String(CLAIM)
 
 /** How scripts tell the processes that wait. */
 export interface Notices {
@@ -45,36 +49,24 @@ export interface Notices {
   readonly cluster: boolean
 }
 
-const flag = (value: boolean): string => value ? "1" : "0"
+export const flag = (value: boolean): string => value ? "1" : "0"
 
 /** A day in milliseconds, for how long the last token is remembered. */
-const DAY = "'86400000'"
+export const DAY = "'86400000'"
 
 /** The next token after `last`: the time in microseconds, or one more when the clock was set back. */
-const nextToken = `
+export const nextToken = `
   local time = redis.call('TIME')
   local token = time[1] * 1000000 + time[2]
   local seen = last and tonumber(string.match(last, '^%d+')) or 0
   if token <= seen then token = seen + 1 end
   local text = string.format('%.0f', token)`
 
-/** What has to do with waiters. A script that finds none ends before it. */
-const handing = `
+/** What the queues of all kinds of locks have in common. The last argument is whether it is a Cluster. */
+export const queueing = `
 -- On a Cluster the server counts only those who listen to itself: nobody is known to be gone.
 local function reaches(owner, channel, message)
   return redis.call('PUBLISH', channel .. string.match(owner, '^[^:]+'), message) > 0 or ARGV[#ARGV] == '1'
-end
-
-local function read_lock(value)
-  return string.match(value, '^(%S+) (%d+)$')
-end
-
--- Gives the lock to an owner; when it is its turn and it does not know yet, the turn is kept beside the token.
-local function grant(owner, life, last, turn)
-  ${nextToken}
-  redis.call('SET', fence, turn and (text .. ' ' .. owner) or text, 'PX', ${DAY})
-  redis.call('SET', lock, owner .. ' ' .. text, 'PX', life)
-  return token
 end
 
 local function process_of(owner)
@@ -96,6 +88,21 @@ local function watch_turn(channel, claim, process)
       return
     end
   end
+end
+`
+
+/** What has to do with waiters. A script that finds none ends before it. */
+const handing = `${queueing}
+local function read_lock(value)
+  return string.match(value, '^(%S+) (%d+)$')
+end
+
+-- Gives the lock to an owner; when it is its turn and it does not know yet, the turn is kept beside the token.
+local function grant(owner, life, last, turn)
+  ${nextToken}
+  redis.call('SET', fence, turn and (text .. ' ' .. owner) or text, 'PX', ${DAY})
+  redis.call('SET', lock, owner .. ' ' .. text, 'PX', life)
+  return token
 end
 
 -- Gives the lock to whoever waits longest and can still be reached; frees it when there is nobody.
@@ -282,7 +289,12 @@ if not mine then redis.call('ZREM', queue, me) end
 -- The word that the lock is free may have been for this owner: it goes on to the next.
 if mine or not held then free(channel, claim, fair) end
 return mine and 1 or 0`,
-  params: (keys: ReadonlyArray<string>, owner: string, fair: boolean, { channel, cluster }: Notices) => ({
+  params: (
+    { fair, keys, notices: { channel, cluster }, owner }: Owner & {
+      readonly fair: boolean
+      readonly notices: Notices
+    }
+  ) => ({
     keys,
     args: [owner, TURN, flag(fair), channel, flag(cluster)]
   }),

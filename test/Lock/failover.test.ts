@@ -25,7 +25,7 @@ const kinds: Readonly<Record<string, Effect.Effect<Servers, RealServerError, Sco
   "on a Cluster": Effect.map(RealCluster.start(), (cluster) => ({
     options: clusterOptions(cluster),
     killMaster: Effect.flatMap(
-      cluster.masterOf(NAMES[0]!),
+      cluster.masterOf(NAMES[0]),
       (master) => Effect.zipRight(master.kill, cluster.awaitOk)
     )
   })),
@@ -46,11 +46,11 @@ describe("a failover", () => {
           const outcomes = new Map<string, number>()
           let slowest = 0
           let asked = 0
-          let over = false
+          const load = { over: false }
           const enter = (name: string) =>
             Effect.map(lock.fencingToken(name), (token) => void tokens.get(name)!.push(Option.getOrThrow(token)))
           const worker = Effect.gen(function*() {
-            while (asked < ACQUISITIONS || !over) {
+            while (asked < ACQUISITIONS || !load.over) {
               const name = NAMES[asked++ % NAMES.length]!
               const [took, result] = yield* Effect.timed(Effect.either(
                 lock.withLock(Effect.zipRight(enter(name), Effect.sleep("5 millis")), name, {
@@ -70,7 +70,7 @@ describe("a failover", () => {
           yield* Effect.sleep("300 millis")
           yield* servers.killMaster
           yield* Effect.sleep("1 second")
-          over = true
+          load.over = true
           // Nobody is left without an answer, and nothing but an answer comes.
           yield* Fiber.join(workers)
 

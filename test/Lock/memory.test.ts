@@ -1,32 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
-import {
-  Duration,
-  Effect,
-  Either,
-  Exit,
-  FastCheck,
-  Fiber,
-  Layer,
-  Metric,
-  Option,
-  Scope,
-  TestClock,
-  Tracer
-} from "effect"
+import { Duration, Effect, Either, Exit, FastCheck, Fiber, Layer, Metric, Option, TestClock, Tracer } from "effect"
 import { lockAcquired, lockNotAcquired, locksLost } from "../../src/internal/metrics.js"
 import * as Lock from "../../src/Lock/index.js"
 import { keysOf } from "../../src/Lock/scripts.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import { RedisTestServer } from "../../src/RedisTestServer.js"
+import { inMemory } from "../kit/processes.js"
 
-/** What a process of its own has: a client and the locks on it. */
-const process = Effect.gen(function*() {
-  const server = yield* RedisTestServer
-  const scope = yield* Scope.make()
-  const client = yield* Scope.extend(server.client(), scope)
-  const lock = yield* Lock.make.pipe(Effect.provideService(RedisClient, client), Scope.extend(scope))
-  return { lock, die: Scope.close(scope, Exit.void) }
-})
+const process = Effect.map(inMemory(Lock.make), ({ die, service }) => ({ lock: service, die }))
 
 /** Keys of locks that somebody holds or waits for. */
 const remains = Effect.flatMap(
