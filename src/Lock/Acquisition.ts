@@ -140,7 +140,7 @@ export interface Acquisition extends Handing {
   readonly take: (
     candidate: Candidate,
     restore: Held.Restore
-  ) => Effect.Effect<Lease, LockNotAcquired | RedisError>
+  ) => Effect.Effect<readonly [Lease], LockNotAcquired | RedisError>
 }
 
 /** How what was taken is handed to its user, and taken back. */
@@ -195,14 +195,24 @@ export const handing = (leases: Leases): Handing => {
   const abandonAll = (held: ReadonlyArray<Lease<unknown>>): Effect.Effect<void> =>
     Effect.forEach(held, ({ claim }) => leases.abandon(claim), { discard: true })
 
-  /** Gives all back; the first one that was not held any more. */
+  /** Gives several back; the first one that was not held any more. */
   const giveBackAll = (held: ReadonlyArray<Lease<unknown>>): Effect.Effect<Lease<unknown> | undefined> =>
-    held.length === 1
-      ? Effect.map(giveBack(held[0]!), (isHeld) => isHeld ? undefined : held[0])
-      : Effect.flatMap(leases.releaseAll(held), (answers) => {
-        const lost = held.find((_, i) => Either.isRight(answers[i]!) && !answers[i].right)
-        return Effect.as(abandonAll(held.filter((_, i) => Either.isLeft(answers[i]!))), lost)
-      })
+    Effect.flatMap(leases.releaseAll(held), (answers) => {
+      const lost = held.find((_, i) => Either.isRight(answers[i]!) && !answers[i].right)
+      return Effect.as(abandonAll(held.filter((_, i) => Either.isLeft(answers[i]!))), lost)
+    })
+
+  /** How the work ended, unless that is not known for sure. */
+  const endWith = <A, E>(
+    held: ReadonlyArray<Lease<unknown>>,
+    exit: Exit.Exit<A, E>
+  ): Effect.Effect<A, E | LockLost> => {
+    const end = (lost: Lease<unknown> | undefined): Effect.Effect<A, E | LockLost> =>
+      lost === undefined || Exit.isFailure(exit) ? exit : Effect.fail(Held.lostError(lost, "taken"))
+    return held.length === 1
+      ? Effect.flatMap(giveBack(held[0]!), (isHeld) => end(isHeld ? undefined : held[0]))
+      : Effect.flatMap(giveBackAll(held), end)
+  }
 
   return {
     scoped: (enter, make) =>
@@ -228,12 +238,8 @@ export const handing = (leases: Leases): Handing => {
       Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(enter(restore), (held) =>
           Effect.matchCauseEffect(Held.protect(held, effect, restore), {
-            onFailure: (cause) => Effect.zipRight(giveBackAll(held), Effect.failCause(cause)),
-            onSuccess: (value) =>
-              Effect.flatMap(
-                giveBackAll(held),
-                (lost) => lost === undefined ? Exit.succeed(value) : Effect.fail(Held.lostError(lost, "taken"))
-              )
+            onFailure: (cause) => endWith(held, Exit.failCause(cause)),
+            onSuccess: (value) => endWith(held, Exit.succeed(value))
           }))
       )
   }
@@ -308,7 +314,7 @@ export const make = (client: Client, leases: Leases, waiters: Waiters.Waiters): 
         if (outcome._tag === "Taken") {
           lockAcquired.unsafeUpdate(1, [])
           lockWaitSeconds.unsafeUpdate(outcome.waited / 1000, [])
-          return Effect.succeed(outcome.lease)
+          return Exit.succeed([outcome.lease])
         }
         lockNotAcquired.unsafeUpdate(1, [])
         if (outcome._tag === "Unreplicated") {

@@ -2,6 +2,7 @@
  * A lock that is held, and what runs under its protection.
  */
 import * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -78,15 +79,15 @@ export const findInside = <E = RedisError>(
   leases: Leases,
   accept: (lease: Lease<unknown>) => boolean
 ): Effect.Effect<Lease<E> | undefined> =>
-  Effect.map(FiberRef.get(inside), (chain) => {
-    for (let at = chain; at !== undefined; at = at.outer) {
+  Effect.withFiberRuntime((fiber) => {
+    for (let at = fiber.getFiberRef(inside); at !== undefined; at = at.outer) {
       const { lease } = at
       if (lease.leases === leases && lease.active && accept(lease) && leases.lossOf(lease) === undefined) {
         // It is of the kind that was accepted, and fails as that does.
-        return lease as Lease<E>
+        return Exit.succeed(lease as Lease<E>)
       }
     }
-    return undefined
+    return Exit.succeed(undefined)
   })
 
 /** Whether a fiber has set no reference of its own, so that whoever joins it inherits nothing. */
@@ -118,7 +119,12 @@ export const protect = <A, E, R>(
   effect: Effect.Effect<A, E, R>,
   restore: Restore
 ): Effect.Effect<A, E | LockLost, R> =>
-  Effect.flatMap(Effect.runtime<R>(), (runtime) => {
+  Effect.withFiberRuntime<A, E | LockLost, R>((parent, status) => {
+    const runtime = Runtime.make({
+      context: parent.getFiberRef(FiberRef.currentContext) as Context.Context<R>,
+      runtimeFlags: status.runtimeFlags,
+      fiberRefs: parent.getFiberRefs()
+    })
     let atStart: FiberRefs.FiberRefs | undefined
     const child = Runtime.runFork(runtime, restore(effect), {
       updateRefs: (refs, fiberId) => {

@@ -219,10 +219,7 @@ const makeShared: Effect.Effect<Service, never, LockProcess> = Effect.gen(functi
         lease.depth++
         return Effect.succeed([lease] as const)
       }
-      return Effect.map(
-        take(claimOf(name, leases.nextOwner(), settings), settings, restore),
-        (lease) => [lease] as const
-      )
+      return take(claimOf(name, leases.nextOwner(), settings), settings, restore)
     })
 
   // --- Several names ---
@@ -249,7 +246,7 @@ const makeShared: Effect.Effect<Service, never, LockProcess> = Effect.gen(functi
     Effect.reduce(claims, [] as ReadonlyArray<Leases.Lease>, (taken, claim) =>
       Effect.map(
         take(claim, { ...settings, waitTimeout: Math.max(0, end - leases.now()) }, restore),
-        (lease) => [...taken, lease]
+        (held) => [...taken, ...held]
       ))
 
   const takeAll = (

@@ -69,22 +69,19 @@ export const make = (
       notices
     }),
     take: (claim, settings) => (restore) =>
-      Effect.map(
-        acquisition.take({
-          claim,
-          settings,
-          key: claim.keys[0]!,
-          attempt: (executor, wait) => {
-            const sent = leases.now()
-            return Effect.map(executor.eval(scripts.acquire, claim, settings.lease, wait), (reply) =>
-              typeof reply === "number"
-                ? leases.add(claim, reply, settings.lease, settings.renew, sent) ??
-                  { holder: scripts.withoutWeight(claim.owner), remaining: 0, tooLate: true }
-                : { holder: reply.holder, remaining: reply.remaining, tooLate: false })
-          }
-        }, restore),
-        (lease) => [lease]
-      ),
+      acquisition.take({
+        claim,
+        settings,
+        key: claim.keys[0]!,
+        attempt: (executor, wait) => {
+          const sent = leases.now()
+          return Effect.map(executor.eval(scripts.acquire, claim, settings.lease, wait), (reply) =>
+            typeof reply === "number"
+              ? leases.add(claim, reply, settings.lease, settings.renew, sent) ??
+                { holder: scripts.withoutWeight(claim.owner), remaining: 0, tooLate: true }
+              : { holder: reply.holder, remaining: reply.remaining, tooLate: false })
+        }
+      }, restore),
     isOwn: (claim) => claim.authority === authority,
     inUse: (name) => client.eval(scripts.inUse, keysOf(name)),
     inspect: (name) =>
