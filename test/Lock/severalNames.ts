@@ -113,7 +113,7 @@ export const severalNames = (
         const lock = yield* Lock.Lock
         const names = [fresh("a"), fresh("b")]
         const working = yield* Effect.fork(
-          error(lock.withLocks(Effect.never, names, { lease: "300 millis" }))
+          error(lock.withLocks(Effect.never, names, { lease: "1500 millis" }))
         )
         yield* eventually(lock.isLocked(names[1]!))
         yield* lock.forceRelease(names[1]!)
