@@ -11,17 +11,9 @@ import {
   Semaphore,
   withLock
 } from "effect-redis-kit"
-import { execFile } from "node:child_process"
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises"
-import { join } from "node:path"
-import { fileURLToPath, pathToFileURL } from "node:url"
-import { promisify } from "node:util"
 import { inject } from "vitest"
 import "./kit/globalSetup.js"
-
-const root = fileURLToPath(new URL("..", import.meta.url))
-
-const run = promisify(execFile)
+import { compileModules, heavy, loadedBy } from "./kit/imports.js"
 
 const set = (key: string, value: string) => Effect.flatMap(RedisClient.RedisClient, (client) => client.set(key, value))
 
@@ -118,54 +110,22 @@ describe("RedisLive", () => {
 })
 
 describe("importing", () => {
-  let folder: string
-
-  /** The modules that a process has loaded after it ran this text. */
-  const loadedBy = async (text: string): Promise<ReadonlyArray<string>> => {
-    const coverage = await mkdtemp(join(folder, "coverage-"))
-    await run(process.execPath, ["--input-type=module", "--eval", text], {
-      env: { ...process.env, NODE_V8_COVERAGE: coverage },
-      cwd: root
-    })
-    const urls: Array<string> = []
-    for (const file of await readdir(coverage)) {
-      const report: { readonly result: ReadonlyArray<{ readonly url: string }> } = JSON.parse(
-        await readFile(join(coverage, file), "utf8")
-      )
-      urls.push(...report.result.map(({ url }) => url))
-    }
-    return urls
-  }
-
-  const module = (name: string) => JSON.stringify(pathToFileURL(join(folder, name)).href)
-
-  const heavy = (urls: ReadonlyArray<string>) =>
-    ["/node_modules/ioredis/", "/node_modules/luaparse/", "/memory/"].filter((part) =>
-      urls.some((url) => url.includes(part))
-    )
-
-  beforeAll(async () => {
-    await rm(join(root, "build", "imports"), { recursive: true, force: true })
-    // Beside node_modules, so that the modules find theirs.
-    folder = join(root, "build", "imports")
-    const compiler = join(root, "node_modules", "@typescript", "native", "bin", "tsc")
-    const off = ["--composite", "--incremental", "--declaration", "--declarationMap"].flatMap((flag) => [flag, "false"])
-    await run(process.execPath, [compiler, "-p", join(root, "src"), "--outDir", folder, "--noCheck", ...off])
-    return () => rm(folder, { recursive: true, force: true })
-  })
+  beforeAll(() => compileModules("layers"))
 
   it("Lock alone loads neither ioredis nor the server in memory", async () => {
-    const urls = await loadedBy(`await import(${module("Lock/index.js")})`)
+    const urls = await loadedBy("layers", (module) => `await import(${module("Lock/index.js")})`)
     assert.isTrue(urls.some((url) => url.endsWith("/Lock/Lock.js")))
     assert.deepStrictEqual(heavy(urls), [])
   })
 
   it("everything loads neither of them either, until a layer is built", async () => {
-    assert.deepStrictEqual(heavy(await loadedBy(`await import(${module("index.js")})`)), [])
+    const urls = await loadedBy("layers", (module) => `await import(${module("index.js")})`)
+    assert.isTrue(urls.some((url) => url.endsWith("/index.js")))
+    assert.deepStrictEqual(heavy(urls), [])
   })
 
   it("RedisTest never loads ioredis", async () => {
-    const urls = await loadedBy(`
+    const urls = await loadedBy("layers", (module) => `
       import { Effect } from "effect"
       import { RedisTest } from ${module("index.js")}
       await Effect.runPromise(Effect.provide(Effect.void, RedisTest))`)
@@ -173,7 +133,7 @@ describe("importing", () => {
   })
 
   it("RedisLive never loads the server in memory", async () => {
-    const urls = await loadedBy(`
+    const urls = await loadedBy("layers", (module) => `
       import { Effect, Redacted } from "effect"
       import { Layers } from ${module("index.js")}
       const url = Redacted.make(${JSON.stringify(inject("redisUrl"))})

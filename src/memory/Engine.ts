@@ -8,10 +8,12 @@
  */
 import { INVALIDATE } from "../internal/invalidations.js"
 import { hashSlot } from "../internal/slot.js"
+import type { Condition } from "../RedisTestServer.js"
 import { Deque, Heap, Indexed } from "./collections.js"
 import { type Argv, type Command, wrongArguments } from "./command.js"
 import { commandTable } from "./commands/table.js"
 import { unsupportedCommands } from "./commands/unsupported.js"
+import { OOM, refusal, UNBLOCKED } from "./condition.js"
 import { Random } from "./random.js"
 import { type EngineReply, ErrorReply, Status } from "./reply.js"
 import { Scripts } from "./scripts.js"
@@ -110,6 +112,9 @@ export class Engine {
   denyBlocking = false
   /** How many replicas acknowledge every write at once. */
   replicas = 0
+  condition: Condition = "normal"
+  /** Slots that another node has; of ranges that overlap, the last one counts. */
+  movedSlots: ReadonlyArray<{ readonly first: number; readonly last: number; readonly to: string }> = []
   executed = 0
 
   private readonly readNow: () => number
@@ -181,6 +186,10 @@ export class Engine {
     }
     if (this.cluster) {
       const error = this.checkSlots(session, found, argv)
+      if (error !== undefined) return error
+    }
+    if (this.condition !== "normal") {
+      const error = this.checkCondition(session, found)
       if (error !== undefined) return error
     }
     if (session.transaction !== undefined && !found.unqueued) {
@@ -258,10 +267,43 @@ export class Engine {
     if (command.name === "exec" && session.transaction !== undefined) {
       for (const queued of session.transaction) keys.push(...queued.command.keysOf(queued.argv))
     }
-    if (sameSlot(keys)) return undefined
+    const error = sameSlot(keys) ? this.checkMoved(keys) : CROSS_SLOT
+    if (error === undefined) return undefined
     if (command.name === "exec") this.discard(session)
     else if (session.transaction !== undefined) session.transactionFailed = true
-    return CROSS_SLOT
+    return error
+  }
+
+  private checkMoved(keys: ReadonlyArray<string>): ErrorReply | undefined {
+    if (this.movedSlots.length === 0 || keys.length === 0) return undefined
+    const slot = hashSlot(decodeText(keys[0]!))
+    const moved = this.movedSlots.findLast(({ first, last }) => first <= slot && slot <= last)
+    return moved === undefined ? undefined : new ErrorReply(`MOVED ${slot} ${moved.to}`)
+  }
+
+  private checkCondition(session: Session, command: Command): ErrorReply | undefined {
+    const queue = session.transaction
+    if (queue !== undefined && command.name === "exec") {
+      for (const queued of queue) {
+        const error = refusal(this.condition, queued.command)
+        if (error === undefined) continue
+        this.discard(session)
+        return new ErrorReply(`EXECABORT Transaction discarded because of: ${error.text}`)
+      }
+      return undefined
+    }
+    const error = refusal(this.condition, command)
+    if (queue === undefined) return error
+    // A queue takes memory too, whatever is in it.
+    const refused = error ?? (this.condition === "out-of-memory" && !command.unqueued ? OOM : undefined)
+    if (refused !== undefined) session.transactionFailed = true
+    return refused
+  }
+
+  become(condition: Condition): void {
+    this.condition = condition
+    if (condition !== "read-only") return
+    for (const session of this.sessions.values()) this.unblock(session, UNBLOCKED)
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -389,6 +431,12 @@ export class Engine {
   entries(): Iterable<Entry> {
     this.tick()
     return this.keys.values()
+  }
+
+  /** As `entries`, of one key. */
+  entry(key: string): Entry | undefined {
+    this.tick()
+    return this.keys.get(key)
   }
 
   clear(): void {

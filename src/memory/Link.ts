@@ -27,6 +27,7 @@ export interface LinkServer {
 export type LinkFault =
   | { readonly _tag: "fail-before-send" }
   | { readonly _tag: "lose-reply" }
+  | { readonly _tag: "disconnect"; readonly executed: boolean }
   | { readonly _tag: "reply"; readonly error: string }
   | { readonly _tag: "delay"; readonly millis: number }
 
@@ -41,6 +42,8 @@ export class Request {
   written = false
   delayed = false
   lost = false
+  /** The connection breaks when it has been executed. */
+  breaks = false
   overrides: Map<number, ErrorReply> | undefined
   cancelTimer: (() => void) | undefined
   constructor(
@@ -94,9 +97,7 @@ export class Link {
         if (this.session === session) this.onInvalidated(keys)
       })
     session.onKilled = () => {
-      if (this.session !== session) return
-      this.cut()
-      if (!this.server.isDown()) this.rise()
+      if (this.session === session) this.breakOff()
     }
     if (this.role === "shared") Metrics.connectionUp.unsafeModify(1, noLabels)
     if (again) Metrics.reconnects.unsafeUpdate(1, noLabels)
@@ -116,6 +117,12 @@ export class Link {
     for (const request of queue) this.fail(request, this.unknown(request, "disconnected"))
     if (this.role === "reserved") this.closed = this.error("closed", "the connection was lost")
     else this.onState("reconnecting", this.error("unavailable", "the connection was lost"))
+  }
+
+  /** The connection breaks, and the next one is made at once if anybody can connect. */
+  private breakOff(): void {
+    this.cut()
+    if (!this.server.isDown()) this.rise()
   }
 
   /** The end: nothing is sent any more. */
@@ -217,7 +224,7 @@ export class Link {
     }
   }
 
-  /** Whether the request has come to its end. */
+  /** Whether the request has come to its end, and the next one may start. */
   private start(request: Request): boolean {
     let delay = 0
     for (let i = 0; i < request.commands.length; i++) {
@@ -229,6 +236,14 @@ export class Link {
           return true
         case "lose-reply":
           request.lost = true
+          break
+        case "disconnect":
+          if (!fault.executed) {
+            request.written = true
+            this.breakOff()
+            return false
+          }
+          request.breaks = true
           break
         case "reply":
           ;(request.overrides ??= new Map()).set(i, new ErrorReply(fault.error))
@@ -264,6 +279,10 @@ export class Link {
         return false
       }
       request.replies.push(reply)
+    }
+    if (request.breaks) {
+      this.breakOff()
+      return false
     }
     if (request.lost) this.fail(request, this.unknown(request, "disconnected"))
     else if (!request.settled) {

@@ -8,13 +8,15 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
-import { createHash } from "node:crypto"
 import { type CommandName, makeNames, refuseBlocking } from "../internal/commandNames.js"
 import { makeState } from "../internal/connectionState.js"
+import { inputError } from "../internal/input.js"
 import * as Metrics from "../internal/metrics.js"
 import { execReplies, replyError } from "../internal/replies.js"
+import { SLOTS } from "../internal/slot.js"
 import {
   type BytesReply,
   type Driver,
@@ -31,14 +33,17 @@ import {
   type Service as ClientService,
   type TrackedServer
 } from "../RedisClient.js"
-import { type RedisError, RedisReplyError } from "../RedisError.js"
-import { type Fault, RedisTestServer, type Service } from "../RedisTestServer.js"
+import { type RedisError, type RedisInputError, RedisReplyError } from "../RedisError.js"
+import { type ClientOptions, type Contents, type Options, RedisTestServer, type Service } from "../RedisTestServer.js"
+import { Deque } from "./collections.js"
 import type { Argv } from "./command.js"
 import { BLOCKED, Engine } from "./Engine.js"
-import { Link, type LinkFault, type LinkServer, Request, type Role } from "./Link.js"
+import { Faults } from "./faults.js"
+import { Link, type LinkServer, Request, type Role } from "./Link.js"
 import { type EngineReply, ErrorReply, Status } from "./reply.js"
+import { MAX_ID, Stream } from "./streams.js"
 import { decodeBytes, decodeText, encodeBytes, encodeText } from "./text.js"
-import { sizeOf, typeOf } from "./values.js"
+import { Members, sizeOf, SortedSet, typeOf, type Value } from "./values.js"
 
 const TARGET = "memory"
 const JOURNAL = 10_000
@@ -297,18 +302,6 @@ const makeTracker = (options: {
 // Server
 // ---------------------------------------------------------------------------------------------------------------------
 
-export interface Options {
-  /** What `SPOP` and the like choose depends on it. */
-  readonly seed?: number | undefined
-  /** As a Cluster of one node: keys of one command must share a slot, and scripts may touch declared keys only. */
-  readonly cluster?: boolean | undefined
-}
-
-export interface ClientOptions {
-  readonly keyPrefix?: string | undefined
-  readonly commandTimeout?: Duration.DurationInput | undefined
-}
-
 export interface MemoryServer {
   readonly service: Service
   readonly connect: (options?: ClientOptions) => Effect.Effect<ClientService, never, Scope.Scope>
@@ -332,35 +325,42 @@ class Journal {
   }
 }
 
-interface ActiveFault {
-  readonly fault: LinkFault
-  readonly command: string | undefined
-  times: number
+const pairs = (fields: ReadonlyArray<string>): Array<readonly [string, string]> => {
+  const out: Array<readonly [string, string]> = []
+  for (let i = 0; i + 1 < fields.length; i += 2) out.push([decodeText(fields[i]!), decodeText(fields[i + 1]!)])
+  return out
 }
 
-const toLinkFault = (fault: Fault): LinkFault => {
-  switch (fault._tag) {
-    case "fail-before-send":
-    case "lose-reply":
-      return { _tag: fault._tag }
-    case "reply":
-      return { _tag: "reply", error: encodeText(fault.error) }
-    case "delay":
-      return { _tag: "delay", millis: Duration.toMillis(fault.duration) }
+const contentsOf = (value: Value): Contents => {
+  if (typeof value === "string") return { _tag: "string", value: decodeText(value) }
+  if (value instanceof Deque) return { _tag: "list", elements: value.slice(0, value.length).map(decodeText) }
+  if (value instanceof Members) return { _tag: "set", members: Array.from(value.keys(), decodeText) }
+  if (value instanceof SortedSet) {
+    const members = value.ranking.slice(0, value.size).map(({ key, score }) => ({ member: decodeText(key), score }))
+    return { _tag: "zset", members }
   }
+  if (value instanceof Stream) {
+    const entries = value.range(0n, MAX_ID, Infinity).map(({ fields, name }) => ({ id: name, fields: pairs(fields) }))
+    return { _tag: "stream", entries }
+  }
+  const fields = Array.from(value.values(), (field) => [decodeText(field.key), decodeText(field.value)] as const)
+  return { _tag: "hash", fields: Object.fromEntries(fields) }
 }
 
-/** Whether a fault for `command` means this one; a script is named by its SHA. */
-const concerns = (command: string, argv: Argv): boolean => {
-  const name = argv[0]!
-  if (name === command.toUpperCase()) return true
-  if (name.startsWith("EVALSHA")) return argv[1] === command
-  return name.startsWith("EVAL") && argv.length > 1 &&
-    createHash("sha1").update(argv[1]!, "latin1").digest("hex") === command
+const checkSlots = (cluster: boolean, first: number, last: number): RedisInputError | undefined => {
+  if (!cluster) return inputError("moveSlots", "server", "made with cluster: true", "another one")
+  for (const [field, slot] of [["first", first], ["last", last]] as const) {
+    if (!Number.isInteger(slot) || slot < 0 || slot >= SLOTS) {
+      return inputError("moveSlots", field, `a slot from 0 to ${SLOTS - 1}`, slot)
+    }
+  }
+  return first <= last ? undefined : inputError("moveSlots", "last", `a slot of at least ${first}`, last)
 }
 
 /** A server that lives as long as the scope. */
-export const make = (options: Options = {}): Effect.Effect<MemoryServer, never, Scope.Scope> =>
+export const make = (
+  options: Pick<Options, "cluster" | "seed"> = {}
+): Effect.Effect<MemoryServer, never, Scope.Scope> =>
   Effect.gen(function*() {
     const clock: Clock.Clock = yield* Effect.clock
     const runtime = yield* Effect.runtime<never>()
@@ -371,7 +371,7 @@ export const make = (options: Options = {}): Effect.Effect<MemoryServer, never, 
       cluster: options.cluster
     })
     const links = new Set<Link>()
-    let faults: Array<ActiveFault> = []
+    const faults = new Faults(options.seed ?? 1)
     /** The outage that lasts; a later one takes its place. */
     let outage: (() => void) | undefined
     const journal = new Journal()
@@ -387,14 +387,8 @@ export const make = (options: Options = {}): Effect.Effect<MemoryServer, never, 
         return () => fiber.unsafeInterruptAsFork(fiber.id())
       },
       record: (client, argv) => journal.add(client, argv),
-      hasFaults: () => faults.length > 0,
-      takeFault: (argv) => {
-        if (faults.length === 0) return undefined
-        const active = faults.find(({ command }) => command === undefined || concerns(command, argv))
-        if (active === undefined) return undefined
-        if (--active.times <= 0) faults = faults.filter((other) => other !== active)
-        return active.fault
-      }
+      hasFaults: () => !faults.isEmpty,
+      takeFault: (argv) => faults.isEmpty ? undefined : faults.take(argv)
     }
 
     const rise = (): void => {
@@ -467,7 +461,9 @@ export const make = (options: Options = {}): Effect.Effect<MemoryServer, never, 
       flush: Effect.sync(() => {
         engine.clear()
         engine.scripts.flush()
-        faults = []
+        engine.become("normal")
+        engine.movedSlots = []
+        faults.clear()
       }),
       keys: Effect.sync(() =>
         Array.from(engine.entries(), ({ expireAt, key, value }) => ({
@@ -478,9 +474,20 @@ export const make = (options: Options = {}): Effect.Effect<MemoryServer, never, 
         }))
       ),
       journal: Effect.sync(() => journal.entries()),
-      inject: (fault) =>
-        Effect.sync(() => {
-          faults.push({ fault: toLinkFault(fault), command: fault.command, times: fault.times ?? 1 })
+      dump: (key) =>
+        Effect.sync(() =>
+          Option.map(Option.fromNullable(engine.entry(encodeText(key))), ({ value }) => contentsOf(value))
+        ),
+      inject: (fault) => Effect.suspend(() => faults.add(fault)),
+      faults: Effect.sync(() => faults.list()),
+      clearFaults: Effect.sync(() => faults.clear()),
+      become: (condition) => Effect.sync(() => engine.become(condition)),
+      moveSlots: (first, last, to = "127.0.0.1:6380") =>
+        Effect.suspend(() => {
+          const bad = checkSlots(engine.cluster, first, last)
+          if (bad !== undefined) return Effect.fail(bad)
+          engine.movedSlots = [...engine.movedSlots, { first, last, to }]
+          return Effect.void
         }),
       disconnect: (options) =>
         Effect.sync(() => {
@@ -502,10 +509,11 @@ export const make = (options: Options = {}): Effect.Effect<MemoryServer, never, 
   })
 
 /** A server and one client of it. */
-export const layer: Layer.Layer<RedisClient | RedisTestServer> = Layer.scopedContext(
-  Effect.gen(function*() {
-    const { connect, service } = yield* make()
-    const client = yield* connect()
-    return Context.make(RedisClient, client).pipe(Context.add(RedisTestServer, service))
-  })
-)
+export const layerWith = (options: Options = {}): Layer.Layer<RedisClient | RedisTestServer> =>
+  Layer.scopedContext(
+    Effect.gen(function*() {
+      const { connect, service } = yield* make(options)
+      const client = yield* connect(options)
+      return Context.make(RedisClient, client).pipe(Context.add(RedisTestServer, service))
+    })
+  )

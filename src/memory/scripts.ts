@@ -4,6 +4,7 @@
 import { createHash } from "node:crypto"
 import { hashSlot } from "../internal/slot.js"
 import type { Argv, Command } from "./command.js"
+import { refusal, scriptRefusal } from "./condition.js"
 import type { Engine, Session } from "./Engine.js"
 import { type Compiled, LuaCompileError, LuaRuntime } from "./lua/Lua.js"
 import { type EngineReply, ErrorReply } from "./reply.js"
@@ -19,6 +20,9 @@ interface Running {
   readonly session: Session
   readonly keys: ReadonlyArray<string>
   readonly readOnly: boolean
+  readonly allowOom: boolean
+  /** What has begun to write is not stopped by the server's condition. */
+  wrote: boolean
 }
 
 export class Scripts {
@@ -61,8 +65,17 @@ export class Scripts {
   }
 
   run(session: Session, script: Script, keys: Argv, args: Argv, readOnly: boolean): EngineReply {
+    const { flags } = script.compiled
+    const refused = scriptRefusal(this.engine.condition, flags, readOnly)
+    if (refused !== undefined) return refused
     const before = this.running
-    this.running = { session, keys, readOnly }
+    this.running = {
+      session,
+      keys,
+      readOnly: readOnly || (flags?.has("no-writes") ?? false),
+      allowOom: flags?.has("allow-oom") ?? false,
+      wrote: false
+    }
     try {
       return this.engine.atomically(() => this.lua.run(script.compiled, keys, args))
     } finally {
@@ -90,6 +103,11 @@ export class Scripts {
     if (running.readOnly && command.write) {
       return new ErrorReply("ERR Write commands are not allowed from read-only scripts.")
     }
+    if (!running.wrote && !(running.allowOom && this.engine.condition === "out-of-memory")) {
+      const error = refusal(this.engine.condition, command)
+      if (error !== undefined) return error
+    }
+    if (command.write) running.wrote = true
     if (this.engine.cluster) {
       const error = this.checkKeys(running, command, argv)
       if (error !== undefined) return error

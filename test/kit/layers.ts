@@ -2,14 +2,13 @@
  * The two drivers, and the three kinds of servers that one of them talks to, for suites that must hold on all of them.
  */
 import { Context, Effect, Layer, Redacted, type Scope } from "effect"
-import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
 import { layer } from "../../src/IoRedis.js"
-import * as MemoryServer from "../../src/memory/MemoryServer.js"
-import { RedisClient } from "../../src/RedisClient.js"
+import type { RedisClient } from "../../src/RedisClient.js"
 import type { Options } from "../../src/RedisConfig.js"
 import type { RedisError } from "../../src/RedisError.js"
 import * as RedisTestServer from "../../src/RedisTestServer.js"
+import { isolated } from "../../src/testing.js"
 import * as RealCluster from "./RealCluster.js"
 import * as RealSentinel from "./RealSentinel.js"
 import "./globalSetup.js"
@@ -18,13 +17,7 @@ type ClientLayer = (options?: Options) => Layer.Layer<RedisClient, RedisError>
 
 /** Each build has its own prefix, and removes its keys at the end. */
 const clientAt = (where: () => Options): ClientLayer => (options = {}) =>
-  Layer.unwrapEffect(Effect.sync(() => {
-    const own = layer({ ...where(), keyPrefix: `test:${randomUUID().slice(0, 8)}:`, ...options })
-    const cleanUp = Layer.scopedDiscard(
-      Effect.acquireRelease(RedisClient, (client) => Effect.ignore(client.unlinkMatching("*")))
-    )
-    return Layer.provideMerge(cleanUp, own)
-  }))
+  isolated((keyPrefix) => layer({ ...where(), keyPrefix, ...options }))
 
 /** A client of the run's server. */
 export const liveWith: ClientLayer = clientAt(() => ({ url: Redacted.make(inject("redisUrl")) }))
@@ -57,12 +50,7 @@ export const live: Layer.Layer<RedisClient, RedisError> = liveWith()
 export const memory = RedisTestServer.layer
 
 /** As a Cluster of one node, which is as strict about slots as any. */
-export const memoryCluster: Layer.Layer<RedisClient | RedisTestServer.RedisTestServer> = Layer.scopedContext(
-  Effect.gen(function*() {
-    const { connect, service } = yield* MemoryServer.make({ cluster: true })
-    return Context.make(RedisClient, yield* connect()).pipe(Context.add(RedisTestServer.RedisTestServer, service))
-  })
-)
+export const memoryCluster = RedisTestServer.layerWith({ cluster: true })
 
 /**
  * For each driver the name, the layer, and the options of `layer` of `@effect/vitest`: live suites run on the real clock.

@@ -1,6 +1,7 @@
 /**
  * Scripts.
  */
+import { NO_SCRIPT_TEXT } from "../../internal/serverTexts.js"
 import { type Argv, countedKeys, integer, is, type Run, type Table } from "../command.js"
 import { type EngineReply, ErrorReply, OK } from "../reply.js"
 import { container } from "./container.js"
@@ -19,7 +20,7 @@ const evaluate = (readOnly: boolean): Run => (engine, argv, session): EngineRepl
   return script instanceof ErrorReply ? script : engine.scripts.run(session, script, found[0], found[1], readOnly)
 }
 
-const NO_SCRIPT = new ErrorReply("NOSCRIPT No matching script. Please use EVAL.")
+const NO_SCRIPT = new ErrorReply(NO_SCRIPT_TEXT)
 
 const evaluateSha = (readOnly: boolean): Run => (engine, argv, session): EngineReply => {
   if (argv[1]!.length !== 40) return NO_SCRIPT
