@@ -3,19 +3,7 @@
  */
 import { assert, it } from "@effect/vitest"
 import { Engine, type EngineOptions, type Session } from "../../src/memory/Engine.js"
-import { type EngineReply, ErrorReply, Status } from "../../src/memory/reply.js"
-
-/** Errors read as `-CODE text` and statuses as `+OK`, as on the wire. */
-export type Shown = string | number | null | ReadonlyArray<Shown>
-
-export const show = (reply: EngineReply): Shown =>
-  reply instanceof ErrorReply
-    ? `-${reply.text}`
-    : reply instanceof Status
-    ? `+${reply.text}`
-    : typeof reply === "object" && reply !== null
-    ? reply.map(show)
-    : reply
+import { show, type Shown } from "./show.js"
 
 export interface Server {
   readonly engine: Engine
