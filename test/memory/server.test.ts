@@ -207,7 +207,7 @@ describe("blocking", () => {
 })
 
 describe("faults", () => {
-  const faults = Effect.flatMap(RedisTestServer.RedisTestServer, (server) => Effect.succeed(server.inject))
+  const faults = Effect.map(RedisTestServer.RedisTestServer, (server) => server.inject)
 
   test(
     "fail before send: nothing is executed",
