@@ -15,7 +15,7 @@ import type { RedisError, RedisInputError } from "../RedisError.js"
 import * as Held from "./Held.js"
 import type { Claim, Lease, Leases } from "./Leases.js"
 import { type LockLost, LockNotAcquired } from "./LockError.js"
-import type * as Waiters from "./Waiters.js"
+import * as Waiters from "./Waiters.js"
 
 /**
  * How a lock is taken.
@@ -166,7 +166,8 @@ export const notAcquired = (
   key: string,
   reason: LockNotAcquired["reason"],
   last: Waiters.Busy,
-  waited: number
+  waited: number,
+  acknowledged: Option.Option<number> = Option.none()
 ): LockNotAcquired =>
   new LockNotAcquired({
     key,
@@ -174,7 +175,7 @@ export const notAcquired = (
     holder: Option.fromNullable(last.holder),
     remaining: last.remaining < 0 ? Option.none() : Option.some(Duration.millis(last.remaining)),
     waited: Duration.millis(waited),
-    acknowledged: Option.none()
+    acknowledged
   })
 
 type Outcome =
@@ -318,18 +319,10 @@ export const make = (client: Client, leases: Leases, waiters: Waiters.Waiters): 
         }
         lockNotAcquired.unsafeUpdate(1, [])
         if (outcome._tag === "Unreplicated") {
+          const { acknowledged, waited } = outcome
           return Effect.zipRight(
             leases.abandon(claim),
-            Effect.fail(
-              new LockNotAcquired({
-                key: claim.name,
-                reason: "replicas",
-                holder: Option.none(),
-                remaining: Option.none(),
-                waited: Duration.millis(outcome.waited),
-                acknowledged: Option.some(outcome.acknowledged)
-              })
-            )
+            Effect.fail(notAcquired(claim.name, "replicas", Waiters.NOBODY, waited, Option.some(acknowledged)))
           )
         }
         const { last, waited } = outcome

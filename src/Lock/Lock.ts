@@ -22,7 +22,7 @@ import * as Leases from "./Leases.js"
 import { FencingTokenRejected, type LockLost, type LockNotAcquired } from "./LockError.js"
 import { layer as processLayer, LockProcess, make as makeProcess } from "./LockProcess.js"
 import * as scripts from "./scripts.js"
-import type { Busy } from "./Waiters.js"
+import { type Busy, NOBODY } from "./Waiters.js"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Models
@@ -163,9 +163,6 @@ interface Claim extends Leases.Claim, scripts.Owner {
   readonly fair: boolean
   readonly notices: scripts.Notices
 }
-
-/** Nothing is known of who holds it. */
-const NOBODY: Busy = { holder: undefined, remaining: -1, tooLate: false }
 
 const makeShared: Effect.Effect<Service, never, LockProcess> = Effect.gen(function*() {
   const { acquisition, client, leases, notices } = yield* LockProcess

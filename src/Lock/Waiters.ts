@@ -30,6 +30,9 @@ export interface Busy {
   readonly tooLate: boolean
 }
 
+/** Nothing is known of who holds it. */
+export const NOBODY: Busy = { holder: undefined, remaining: -1, tooLate: false }
+
 export type Outcome =
   | { readonly _tag: "Taken"; readonly lease: Lease; readonly waited: number }
   | { readonly _tag: "TimedOut"; readonly last: Busy; readonly waited: number }

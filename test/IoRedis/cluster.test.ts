@@ -1,6 +1,5 @@
 import { assert, layer as withLayer } from "@effect/vitest"
 import { Array as Arr, Chunk, Effect, Either, Exit, Fiber, Option, Queue, Redacted, Scope, Stream } from "effect"
-import * as Net from "node:net"
 import { hashSlot } from "../../src/internal/slot.js"
 import { clientOptions, fromClient } from "../../src/IoRedis.js"
 import type { RedisArg, Service } from "../../src/RedisClient.js"
@@ -9,7 +8,7 @@ import { clusterOptions } from "../kit/layers.js"
 import * as RealCluster from "../kit/RealCluster.js"
 import * as RealServer from "../kit/RealServer.js"
 import { assertExact, connectTo, counter, increments, unknowns, untilHeard } from "./failover.js"
-import { eventually, unique } from "./support.js"
+import { eventually, mute, unique } from "./support.js"
 
 const { RealCluster: Servers } = RealCluster
 
@@ -38,18 +37,6 @@ const keysOfAll = Effect.gen(function*() {
   }
   return Array.from(keys.values())
 })
-
-/** Accepts connections, and says nothing. */
-const mute = Effect.acquireRelease(
-  Effect.async<Net.Server>((resume) => {
-    const server = Net.createServer((socket) => void socket.on("error", () => {}))
-    server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
-  }),
-  (server) => Effect.sync(() => void server.close())
-).pipe(Effect.map((server) => {
-  const bound = server.address()
-  return { host: "127.0.0.1", port: typeof bound === "object" && bound !== null ? bound.port : 0 }
-}))
 
 const failure = <A>(effect: Effect.Effect<A, RedisError, Scope.Scope>) => Effect.flip(Effect.scoped(effect))
 

@@ -1,14 +1,13 @@
 import { assert, layer as withLayer } from "@effect/vitest"
 import { Array as Arr, Duration, Effect, Exit, Fiber, Option, Redacted, Scope, Stream } from "effect"
 import { Redis } from "ioredis"
-import * as Net from "node:net"
 import { clientOptions, fromClient } from "../../src/IoRedis.js"
 import type { RedisError } from "../../src/RedisError.js"
 import { sentinelOptions } from "../kit/layers.js"
 import * as RealSentinel from "../kit/RealSentinel.js"
 import * as RealServer from "../kit/RealServer.js"
 import { assertExact, assertNothingTwice, connectTo, counter, increments, unknowns, untilHeard } from "./failover.js"
-import { eventually, outcome, unique } from "./support.js"
+import { eventually, mute, outcome, unique } from "./support.js"
 
 const { RealSentinel: Servers } = RealSentinel
 
@@ -16,18 +15,6 @@ const connect = (options: Parameters<typeof connectTo>[0] = {}) =>
   Effect.flatMap(Servers, (servers) => connectTo({ ...sentinelOptions(servers), ...options }))
 
 const failure = <A, R>(effect: Effect.Effect<A, RedisError, R | Scope.Scope>) => Effect.flip(Effect.scoped(effect))
-
-/** Accepts connections, and says nothing. */
-const mute = Effect.acquireRelease(
-  Effect.async<Net.Server>((resume) => {
-    const server = Net.createServer((socket) => void socket.on("error", () => {}))
-    server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
-  }),
-  (server) => Effect.sync(() => void server.close())
-).pipe(Effect.map((server) => {
-  const bound = server.address()
-  return { host: "127.0.0.1", port: typeof bound === "object" && bound !== null ? bound.port : 0 }
-}))
 
 withLayer(RealSentinel.layer, { excludeTestServices: true, timeout: "60 seconds" })("Sentinel", (it) => {
   it.scoped("names the master, also when some sentinels are away or hang", () =>

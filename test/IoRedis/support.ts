@@ -1,4 +1,5 @@
 import { Effect, Either, Redacted, type Scope } from "effect"
+import * as Net from "node:net"
 import { inject } from "vitest"
 import * as IoRedis from "../../src/IoRedis.js"
 import type { Service } from "../../src/RedisClient.js"
@@ -63,3 +64,15 @@ export const connectionsNamed = (client: Service, name: string) =>
     client.send("CLIENT", "LIST"),
     (list) => String(list).split("\n").filter((line) => line.includes(` name=${name} `))
   )
+
+/** Accepts connections, and says nothing. */
+export const mute = Effect.acquireRelease(
+  Effect.async<Net.Server>((resume) => {
+    const server = Net.createServer((socket) => void socket.on("error", () => {}))
+    server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+  }),
+  (server) => Effect.sync(() => void server.close())
+).pipe(Effect.map((server) => {
+  const bound = server.address()
+  return { host: "127.0.0.1", port: typeof bound === "object" && bound !== null ? bound.port : 0 }
+}))
