@@ -8,7 +8,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Random from "effect/Random"
+import { randomBytes } from "node:crypto"
 import * as Layers from "./Layers.js"
 import { RedisClient } from "./RedisClient.js"
 import type * as RedisConfig from "./RedisConfig.js"
@@ -30,7 +30,7 @@ export * as RedisTestServer from "./RedisTestServer.js"
 export { Fault } from "./RedisTestServer.js"
 
 /**
- * A layer whose keys nobody else has. It is made with another random key prefix each time it is built, `"test:"` and eight
+ * A layer whose keys nobody else has. It is made with another random key prefix each time it is built, `"test:"` and ten
  * letters or digits, and all keys under that prefix are removed when its scope ends. So suites share a server, also at
  * the same time. Pass the prefix on as it is: what is removed is all that the layer's `RedisClient` has under its prefix.
  *
@@ -52,11 +52,13 @@ export { Fault } from "./RedisTestServer.js"
 export const isolated = <A, E, R>(
   make: (keyPrefix: string) => Layer.Layer<RedisClient | A, E, R>
 ): Layer.Layer<RedisClient | A, E, R> =>
-  Layer.unwrapEffect(Effect.map(Random.nextIntBetween(36 ** 7, 36 ** 8), (id) => {
+  // Not of Effect's Random: suites with equal seeds would share their keys.
+  Layer.unwrapEffect(Effect.sync(() => {
+    const id = randomBytes(5).toString("hex")
     const cleanUp = Layer.scopedDiscard(
       Effect.acquireRelease(RedisClient, (client) => Effect.ignore(client.unlinkMatching("*")))
     )
-    return Layer.provideMerge(cleanUp, make(`test:${id.toString(36)}:`))
+    return Layer.provideMerge(cleanUp, make(`test:${id}:`))
   }))
 
 /**

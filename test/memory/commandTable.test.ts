@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import { FastCheck as FC } from "effect"
 import { readFileSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { inject } from "vitest"
@@ -6,6 +7,7 @@ import { commandGroups, commandTable } from "../../src/memory/commands/table.js"
 import { unsupportedCommands } from "../../src/memory/commands/unsupported.js"
 import "../kit/globalSetup.js"
 import * as Resp from "../kit/resp.js"
+import { suites } from "./differential/suites.js"
 import { comparison } from "./versions.js"
 
 const page = fileURLToPath(new URL("../../docs/memory-server.md", import.meta.url))
@@ -18,15 +20,40 @@ const names = Object.entries(commandGroups).flatMap(([group, table]) =>
     .map((name) => [group, name.replace("|", " ")] as const)
 )
 
+/** The suites of random commands in which each command occurs; the same in every run. */
+const suitesOf: ReadonlyMap<string, ReadonlySet<string>> = (() => {
+  const found = new Map<string, Set<string>>()
+  for (const { arbitrary, name } of suites) {
+    for (const [command = "", subcommand = ""] of FC.sample(arbitrary, { numRuns: 3000, seed: 1 })) {
+      for (const key of [command, `${command} ${subcommand}`]) {
+        const names = found.get(key.toUpperCase()) ?? new Set()
+        found.set(key.toUpperCase(), names.add(name))
+      }
+    }
+  }
+  return found
+})()
+
+const byHand = readFileSync(fileURLToPath(new URL("connections.test.ts", import.meta.url)), "utf8")
+
+const comparisonOf = (command: string): string => {
+  const names = [...suitesOf.get(command) ?? []]
+  // Only named where nothing else is: nearly every command is there.
+  const special = names.filter((name) => !name.startsWith("everything together"))
+  const random = special.length > 0 ? special : names
+  const written =
+    byHand.search(new RegExp(`\\[(?:"[ABC]", )?${command.split(" ").map((word) => `"${word}"`).join(", ")}[,\\]]`)) >= 0
+  return [...random, ...(written ? ["connections, step by step"] : [])].join("; ")
+}
+
 const table = [
-  "| | |",
+  "| command | compared with a server in |",
   "|---|---|",
-  ...Object.keys(commandGroups).map((group) =>
-    `| ${group} | ${
-      names.filter(([of]) => of === group).map(([, name]) => name).sort()
-        .map((name) => `\`${name}\``).join(" ")
-    } |`
-  )
+  ...Object.keys(commandGroups).flatMap((group) => [
+    `| **${group}** | |`,
+    ...names.filter(([of]) => of === group).map(([, name]) => name).sort()
+      .map((name) => `| \`${name}\` | ${comparisonOf(name)} |`)
+  ])
 ].join("\n")
 
 const isArray = (reply: Resp.Reply | undefined): reply is ReadonlyArray<Resp.Reply> => Array.isArray(reply)
@@ -71,6 +98,10 @@ describe("the table of commands", () => {
     const current = `${before}${START}\n\n${table}\n\n${after}`
     if (process.env.UPDATE_DOCS === "1") writeFileSync(page, current)
     assert.strictEqual(readFileSync(page, "utf8"), current, "run it again with UPDATE_DOCS=1")
+  })
+
+  it("has no command that is compared with nothing", () => {
+    assert.deepStrictEqual(names.map(([, name]) => name).filter((name) => comparisonOf(name) === ""), [])
   })
 
   it("agrees with the server on arity, flags and keys", async () => {

@@ -20,7 +20,11 @@ export const parse = (source: string, name: string): Chunk => {
   } catch (error) {
     if (error instanceof RangeError) throw new ChunkError(`${name}:1: chunk has too many syntax levels`)
     const { line = 1, message } = error as { readonly line?: number; readonly message: string }
-    throw new ChunkError(`${name}:${line}: ${message.replace(/^\[\d+:\d+\] /, "")}`)
+    const text = message
+      .replace(/^\[\d+:\d+\] /, "")
+      .replace("<expression> expected", "unexpected symbol")
+      .replace("<name>", "'<name>'")
+    throw new ChunkError(`${name}:${line}: ${text}`)
   }
 }
 
