@@ -215,7 +215,7 @@ export interface Service {
   readonly keys: Effect.Effect<
     ReadonlyArray<{ readonly key: string; readonly type: string; readonly ttl: number; readonly size: number }>
   >
-  /** The commands that were executed since the server was made, newest last; at most the last 10,000. */
+  /** The commands that were executed since the server was made, newest last; at most the last 1,000. */
   readonly journal: Effect.Effect<ReadonlyArray<{ readonly client: number; readonly args: ReadonlyArray<string> }>>
   /** What a key holds. The name is the whole one, with its prefix, as in `keys`. */
   readonly dump: (key: string) => Effect.Effect<Option.Option<Contents>>

@@ -46,10 +46,16 @@ import { decodeBytes, decodeText, encodeBytes, encodeText } from "./text.js"
 import { Members, sizeOf, SortedSet, typeOf, type Value } from "./values.js"
 
 const TARGET = "memory"
-const JOURNAL = 10_000
+/** What it holds survives every collection of young garbage: ten times as many cost a tenth of the speed. */
+const JOURNAL = 1000
 const COMMAND_TIMEOUT = 5000
 
 const noLabels: [] = []
+
+const settled = Promise.resolve()
+
+/** A microtask, without what Node's own `queueMicrotask` adds to it: 0.3 of the 1.6 µs that a `GET` took. */
+const soon = (run: () => void): void => void settled.then(run)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Arguments and replies
@@ -130,7 +136,7 @@ const makeExecutor = (link: Link, nameOf: (command: string) => CommandName): Dri
       const reply = idle ? link.execute(argv) : BLOCKED
       if (reply !== BLOCKED) {
         const result = conclude(name, reply, encoding, onReply, onError, 0)
-        queueMicrotask(() => resume(result))
+        soon(() => resume(result))
         return
       }
       const issuedAt = server.now()
@@ -140,7 +146,7 @@ const makeExecutor = (link: Link, nameOf: (command: string) => CommandName): Dri
         timeout,
         issuedAt,
         ([reply = null]) =>
-          queueMicrotask(() => resume(conclude(name, reply, encoding, onReply, onError, server.now() - issuedAt))),
+          soon(() => resume(conclude(name, reply, encoding, onReply, onError, server.now() - issuedAt))),
         (error, elapsed) => resume(onError(error, elapsed))
       )
       if (idle) link.submitBlocked(request)
@@ -174,7 +180,7 @@ const makeExecutor = (link: Link, nameOf: (command: string) => CommandName): Dri
             if (reply instanceof RedisReplyError) countFailure(reply)
             else countReply()
           }
-          queueMicrotask(() => resume(onReplies(decoded)))
+          soon(() => resume(onReplies(decoded)))
         },
         (error) => resume(Effect.fail(error))
       )
@@ -215,7 +221,7 @@ const makeReserved = (link: Link, id: number): DriverConnection => {
         Infinity,
         link.server.now(),
         ([reply = null]) =>
-          queueMicrotask(() => {
+          soon(() => {
             if (reply instanceof ErrorReply) {
               const error = errorOf(name, reply)
               countFailure(error)
