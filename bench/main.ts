@@ -10,11 +10,13 @@ import * as Server from "./server.js"
 import * as Client from "./suites/client.js"
 import * as Lock from "./suites/lock.js"
 import * as Memory from "./suites/memory.js"
+import * as RateLimiter from "./suites/ratelimiter.js"
 
 const suites: Record<string, ReadonlyArray<Harness.Case>> = {
   client: Client.cases,
   memory: Memory.cases,
-  lock: Lock.cases
+  lock: Lock.cases,
+  ratelimiter: RateLimiter.cases
 }
 
 const HELP = `npm run bench -- [suite or case ...] [--json] [--rounds N] [--seconds S]

@@ -76,3 +76,20 @@ export interface IoRedisMock {
 }
 
 export const ioredisMock = (): IoRedisMock => require("ioredis-mock")
+
+interface FlexibleLimiter {
+  readonly consume: (id: string, points?: number) => Promise<unknown>
+}
+
+export interface RateLimiterFlexible {
+  readonly RateLimiterRedis: new(options: {
+    readonly storeClient: object
+    readonly keyPrefix: string
+    readonly points: number
+    /** In seconds. */
+    readonly duration: number
+  }) => FlexibleLimiter
+  readonly RateLimiterUnion: new(...limiters: ReadonlyArray<FlexibleLimiter>) => FlexibleLimiter
+}
+
+export const rateLimiterFlexible = (): RateLimiterFlexible => require("rate-limiter-flexible")
