@@ -69,6 +69,10 @@ describe("corpus", () => {
   }
 })
 
+/** Some C libraries leave out the zeros that `#` asks for when rounding makes a number longer: -999.5 is `-1.e+03`. */
+const roundedUp = (source: string, reply: EngineReply | undefined): EngineReply | undefined =>
+  typeof reply === "string" && /%[^"%]*#[^"%]*g/i.test(source) ? reply.replace(/0*(?=e[-+])/gi, "") : reply
+
 /** Evaluates many expressions in one script; each gives its values, or its error, as one text. */
 const batch = (expressions: ReadonlyArray<string>): string =>
   `local function show(ok, ...)
@@ -99,7 +103,7 @@ const agree = (name: string, expression: fc.Arbitrary<string>, runs = 40): void 
         const actual = ours(script, [], [])
         if (!Array.isArray(expected) || !Array.isArray(actual)) return assert.deepStrictEqual(actual, expected, script)
         expressions.forEach((source, i) => {
-          const value = (reply: EngineReply | undefined) => unsigned(read(source, reply ?? null))
+          const value = (reply: EngineReply | undefined) => unsigned(roundedUp(source, read(source, reply ?? null)))
           assert.strictEqual(value(actual[i]), value(expected[i]), source)
         })
       }),
