@@ -128,6 +128,9 @@ export type Subscription =
   )
   & { readonly capacity?: number | undefined }
 
+/** @internal */
+export const Listen: unique symbol = Symbol.for("effect-redis-kit/RedisClient/Listen")
+
 /**
  * From here on every change of a key under the prefixes is reported: a write of the client's own came back as an
  * invalidation.
@@ -302,6 +305,15 @@ export interface Service extends Executor {
   readonly subscribe: (
     subscription: Subscription
   ) => Effect.Effect<Queue.Dequeue<Message | Gap>, RedisError, Scope.Scope>
+  /**
+   * As `subscribe`, for capabilities that keep what waits by themselves.
+   *
+   * @internal
+   */
+  readonly [Listen]: (
+    subscription: Subscription,
+    listener: Subscriptions.Listener
+  ) => Effect.Effect<void, RedisError, Scope.Scope>
   /**
    * Which keys under these prefixes change, whoever changes them: what a copy of them in this process needs
    * (`CLIENT TRACKING` in broadcasting mode). An empty prefix is every key of this client.
@@ -786,7 +798,17 @@ export const make = (driver: Driver): Effect.Effect<Service, never, Scope.Scope>
         partial: (command) => new RedisOutcomeUnknownError({ target: waist.target, command, reason: "partial" })
       }
     )
-    const subscriptions = yield* Subscriptions.make(driver.subscriber, waist.retry, (reason) => new Gap({ reason }))
+    const globPrefix = Commands.escapeGlob(prefix)
+    const subscriptions = yield* Subscriptions.make(
+      driver.subscriber,
+      waist.retry,
+      (kind, name, channel, bytes) =>
+        new Message({
+          channel: channel.slice(prefix.length),
+          pattern: kind === "pattern" ? Option.some(name.slice(globPrefix.length)) : Option.none(),
+          bytes
+        })
+    )
 
     const tracking = yield* Invalidations.make({
       tracker: driver.tracker,
@@ -826,28 +848,27 @@ export const make = (driver: Driver): Effect.Effect<Service, never, Scope.Scope>
       return Effect.succeed(names)
     }
 
+    const listen: Service[typeof Listen] = (subscription, listener) => {
+      const [kind, field, names, before] = "channels" in subscription
+        ? ["channel", "channels", subscription.channels, prefix] as const
+        : "patterns" in subscription
+        ? ["pattern", "patterns", subscription.patterns, globPrefix] as const
+        : ["shard", "shardChannels", subscription.shardChannels, prefix] as const
+      return Effect.flatMap(
+        checkNames(names, field),
+        (names) => subscriptions.listen(kind, names.map((name) => before + name), listener)
+      )
+    }
+
     const subscribe: Service["subscribe"] = (subscription) => {
       const capacity = subscription.capacity ?? 1024
       if (!Number.isSafeInteger(capacity) || capacity < 1) {
         return Effect.fail(inputError("subscribe", "capacity", "a whole number of one or more", capacity))
       }
-      const [kind, field, names, escape] = "channels" in subscription
-        ? ["channel", "channels", subscription.channels, String] as const
-        : "patterns" in subscription
-        ? ["pattern", "patterns", subscription.patterns, Commands.escapeGlob] as const
-        : ["shard", "shardChannels", subscription.shardChannels, String] as const
-      return Effect.flatMap(checkNames(names, field), (names) =>
-        subscriptions.subscribe(
-          kind,
-          names.map((name) => escape(prefix) + name),
-          capacity,
-          (name, channel, bytes) =>
-            new Message({
-              channel: channel.slice(prefix.length),
-              pattern: kind === "pattern" ? Option.some(name.slice(escape(prefix).length)) : Option.none(),
-              bytes
-            })
-        ))
+      return Effect.flatMap(
+        Subscriptions.queued(capacity, (reason) => new Gap({ reason })),
+        ([queue, listener]) => Effect.as(listen(subscription, listener), queue)
+      )
     }
 
     const reserve: Service["reserve"] = (options) =>
@@ -904,9 +925,9 @@ export const make = (driver: Driver): Effect.Effect<Service, never, Scope.Scope>
       return scan({ match: pattern }).pipe(
         Stream.grouped(500),
         Stream.mapEffect((keys) =>
-          Effect.map(
+          Effect.flatMap(
             executor.pipeline(Array.from(keys, (key) => ["UNLINK", prefix + key] as const)),
-            (replies) => replies.reduce((n, reply) => n + (Either.isRight(reply) ? Number(reply.right) : 0), 0)
+            (replies) => Either.map(Either.all(replies), (counts) => counts.reduce<number>((n, m) => n + Number(m), 0))
           )
         ),
         Stream.runSum
@@ -951,6 +972,7 @@ export const make = (driver: Driver): Effect.Effect<Service, never, Scope.Scope>
           ? Effect.succeed([])
           : Effect.map(transact(driver, commands), (replies) => Option.getOrElse(replies, () => []).map(toEither)),
       subscribe,
+      [Listen]: listen,
       invalidations,
       reserve,
       scan,

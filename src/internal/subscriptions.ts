@@ -11,21 +11,24 @@ import type { RedisError } from "../RedisError.js"
 import { messagesDropped, subscriptionGaps } from "./metrics.js"
 import { hashSlot } from "./slot.js"
 
-type Make = (name: string, channel: string, bytes: Uint8Array) => Message
+/**
+ * Who subscribed. Both are called at once, and must neither fail nor wait.
+ *
+ * @internal
+ */
+export interface Listener {
+  readonly onMessage: (message: Message) => void
+  /** The connection was lost, so messages may be missing here. */
+  readonly onGap: () => void
+}
 
-/** One call of `subscribe`. */
+/** One call of `listen`. */
 interface Subscriber {
-  readonly queue: Queue.Queue<Message | Gap>
-  readonly capacity: number
-  readonly make: Make
+  readonly listener: Listener
   /** Groups that are lost at present. */
-  readonly lost: Set<string>
+  lost: Set<string> | undefined
   /** Others have come back, and messages of them may have been missed since the last element. */
   missed: boolean
-  /** The last element is a Gap, which nobody has taken as long as there are any. */
-  gapLast: boolean
-  /** The buffer is full, and a Gap stands at its end. */
-  full: boolean
 }
 
 interface Entry {
@@ -44,50 +47,69 @@ interface Entry {
 
 /** @internal */
 export interface Subscriptions {
-  readonly subscribe: (
+  /** Done when the server has confirmed every name; the scope ends it. */
+  readonly listen: (
     kind: SubscriptionKind,
     names: ReadonlyArray<string>,
-    capacity: number,
-    make: Make
-  ) => Effect.Effect<Queue.Dequeue<Message | Gap>, RedisError, Scope.Scope>
+    listener: Listener
+  ) => Effect.Effect<void, RedisError, Scope.Scope>
 }
 
-type MakeGap = (reason: Gap["reason"]) => Gap
+/**
+ * A listener that keeps so many elements for whoever takes them.
+ *
+ * @internal
+ */
+export const queued = (
+  capacity: number,
+  makeGap: (reason: Gap["reason"]) => Gap
+): Effect.Effect<readonly [Queue.Dequeue<Message | Gap>, Listener], never, Scope.Scope> =>
+  Effect.map(Effect.acquireRelease(Queue.unbounded<Message | Gap>(), Queue.shutdown), (queue) => {
+    /** The last element is a Gap, which nobody has taken as long as there are any. */
+    let gapLast = false
+    /** There was no room, and a Gap stands at the end. */
+    let full = false
+    const waiting = (): number => {
+      const size = queue.unsafeSize()
+      return size._tag === "Some" ? size.value : 0
+    }
+    const offer = (element: Message | Gap): void => {
+      if (full && waiting() < capacity) full = false
+      if (full) {
+        messagesDropped.unsafeUpdate(1, [])
+        return
+      }
+      if (waiting() >= capacity) {
+        full = true
+        gapLast = true
+        messagesDropped.unsafeUpdate(1, [])
+        queue.unsafeOffer(makeGap("overflow"))
+        return
+      }
+      gapLast = element._tag === "Gap"
+      queue.unsafeOffer(element)
+    }
+    return [queue, {
+      onMessage: offer,
+      onGap: () => {
+        // The one that stands there says it all, as long as nobody has acted on it.
+        if (!gapLast || waiting() === 0) offer(makeGap("disconnected"))
+      }
+    }]
+  })
 
-const offer = (subscriber: Subscriber, element: Message | Gap, makeGap: MakeGap): void => {
-  const { queue } = subscriber
-  const size = queue.unsafeSize()
-  if (subscriber.full && size._tag === "Some" && size.value < subscriber.capacity) subscriber.full = false
-  if (subscriber.full) {
-    messagesDropped.unsafeUpdate(1, [])
-    return
-  }
-  if (size._tag === "Some" && size.value >= subscriber.capacity) {
-    subscriber.full = true
-    subscriber.gapLast = true
-    messagesDropped.unsafeUpdate(1, [])
-    queue.unsafeOffer(makeGap("overflow"))
-    return
-  }
-  subscriber.gapLast = element._tag === "Gap"
-  queue.unsafeOffer(element)
-}
-
-const gap = (subscriber: Subscriber, makeGap: MakeGap): void => {
+const gap = (subscriber: Subscriber): void => {
   if (!subscriber.missed) return
   subscriber.missed = false
-  // The one that stands there says it all, as long as nobody has acted on it.
-  const size = subscriber.queue.unsafeSize()
-  if (subscriber.gapLast && size._tag === "Some" && size.value > 0) return
   subscriptionGaps.unsafeUpdate(1, [])
-  offer(subscriber, makeGap("disconnected"), makeGap)
+  subscriber.listener.onGap()
 }
 
 /** One outage is one Gap: it comes with the last group that was lost, or before the next message. */
-const found = (subscriber: Subscriber, group: string, makeGap: MakeGap): void => {
-  if (!subscriber.lost.delete(group)) return
+const found = (subscriber: Subscriber, group: string): void => {
+  if (subscriber.lost?.delete(group) !== true) return
   subscriber.missed = true
-  if (subscriber.lost.size === 0) gap(subscriber, makeGap)
+  if (subscriber.lost.size === 0) gap(subscriber)
 }
 
 /** The server takes several channels or patterns with one command, but shard channels only of one slot. */
@@ -97,7 +119,7 @@ const groupOf = (kind: SubscriptionKind, name: string): string => kind === "shar
 export const make = (
   driver: DriverSubscriber,
   retry: Schedule.Schedule<unknown, unknown>,
-  makeGap: MakeGap
+  makeMessage: (kind: SubscriptionKind, name: string, channel: string, bytes: Uint8Array) => Message
 ): Effect.Effect<Subscriptions, never, Scope.Scope> =>
   Effect.gen(function*() {
     const entries = new Map<string, Entry>()
@@ -181,7 +203,7 @@ export const make = (
           onSuccess: () => {
             for (const entry of lost()) {
               entry.state = "confirmed"
-              entry.subscribers.forEach((subscriber) => found(subscriber, entry.group, makeGap))
+              entry.subscribers.forEach((subscriber) => found(subscriber, entry.group))
             }
           }
         })
@@ -192,10 +214,11 @@ export const make = (
       onMessage: (kind, name, channel, bytes) => {
         const entry = entries.get(keyOf(kind, name))
         if (entry === undefined) return
+        const message = makeMessage(kind, name, channel, bytes)
         for (const subscriber of entry.subscribers) {
-          found(subscriber, entry.group, makeGap)
-          gap(subscriber, makeGap)
-          offer(subscriber, subscriber.make(name, channel, bytes), makeGap)
+          found(subscriber, entry.group)
+          gap(subscriber)
+          subscriber.listener.onMessage(message)
         }
       },
       onDown: (concerns = () => true) => {
@@ -205,7 +228,7 @@ export const make = (
           if (entry.state === "confirmed") {
             // Whoever comes now is ready only when it is confirmed again.
             entry.state = "maybe"
-            entry.subscribers.forEach((subscriber) => subscriber.lost.add(entry.group))
+            entry.subscribers.forEach((subscriber) => (subscriber.lost ??= new Set()).add(entry.group))
           }
         }
       },
@@ -223,18 +246,10 @@ export const make = (
     })
 
     return {
-      subscribe: (kind, names, capacity, make) =>
-        Effect.gen(function*() {
-          const subscriber: Subscriber = {
-            queue: yield* Effect.acquireRelease(Queue.unbounded<Message | Gap>(), Queue.shutdown),
-            capacity,
-            make,
-            lost: new Set(),
-            missed: false,
-            gapLast: false,
-            full: false
-          }
-          yield* Effect.forEach(
+      listen: (kind, names, listener) =>
+        Effect.suspend(() => {
+          const subscriber: Subscriber = { listener, lost: undefined, missed: false }
+          return Effect.forEach(
             new Set(names),
             (name) =>
               Effect.uninterruptibleMask((restore) =>
@@ -245,7 +260,6 @@ export const make = (
               ),
             { concurrency: "unbounded", discard: true }
           )
-          return subscriber.queue
         })
     }
   })

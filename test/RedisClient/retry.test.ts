@@ -230,3 +230,14 @@ describe("scripts that the server does not know", () => {
       assert.lengthOf(asked, 2)
     }))
 })
+
+describe("unlinkMatching", () => {
+  it.scoped("fails when a key could not be removed, and does not say that it is gone", () =>
+    Effect.gen(function*() {
+      const [client, asked] = yield* scripted([{ answer: ["0", ["p:a", "p:b"]] }, { answer: [1, reply("READONLY")] }])
+      const refused = yield* failure(client.unlinkMatching("*"))
+      assert(refused._tag === "RedisReplyError")
+      assert.strictEqual(refused.code, "READONLY")
+      assert.strictEqual(asked[1], "UNLINK p:a; UNLINK p:b")
+    }))
+})
