@@ -3,7 +3,7 @@
  */
 import { allKeys, type Argv, bigint, fail, firstKey, integer, is, type Run, type Table, twoKeys } from "../command.js"
 import type { Engine } from "../Engine.js"
-import { matches } from "../glob.js"
+import { matchesBytes as matches } from "../../internal/glob.js"
 import { type EngineReply, ErrorReply, OK, Status } from "../reply.js"
 import { copyOf, NO_KEY, SYNTAX, typeOf } from "../values.js"
 import { parseCursor, parseScan } from "./scan.js"

@@ -3,7 +3,7 @@
  */
 import { allKeys, type Argv, firstKey, type Run, type Table, wrongSubcommand } from "../command.js"
 import type { ChannelKind, Engine, Session } from "../Engine.js"
-import { matches } from "../glob.js"
+import { matchesBytes as matches } from "../../internal/glob.js"
 import { type EngineReply, ErrorReply } from "../reply.js"
 import { container } from "./container.js"
 

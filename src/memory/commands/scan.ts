@@ -3,7 +3,7 @@
  */
 import type { Indexed, Node } from "../collections.js"
 import { type Argv, fail, integer, is } from "../command.js"
-import { matches } from "../glob.js"
+import { matchesBytes as matches } from "../../internal/glob.js"
 import type { EngineReply } from "../reply.js"
 import { SYNTAX } from "../values.js"
 
