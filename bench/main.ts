@@ -10,13 +10,17 @@ import * as Server from "./server.js"
 import * as Client from "./suites/client.js"
 import * as Lock from "./suites/lock.js"
 import * as Memory from "./suites/memory.js"
+import * as PubSub from "./suites/pubsub.js"
 import * as RateLimiter from "./suites/ratelimiter.js"
+import * as Session from "./suites/session.js"
 
 const suites: Record<string, ReadonlyArray<Harness.Case>> = {
   client: Client.cases,
   memory: Memory.cases,
   lock: Lock.cases,
-  ratelimiter: RateLimiter.cases
+  pubsub: PubSub.cases,
+  ratelimiter: RateLimiter.cases,
+  session: Session.cases
 }
 
 const HELP = `npm run bench -- [suite or case ...] [--json] [--rounds N] [--seconds S]

@@ -93,3 +93,21 @@ export interface RateLimiterFlexible {
 }
 
 export const rateLimiterFlexible = (): RateLimiterFlexible => require("rate-limiter-flexible")
+
+interface NodeRedis {
+  readonly connect: () => Promise<unknown>
+  readonly destroy: () => void
+  readonly sAdd: (key: string, member: string) => Promise<number>
+}
+
+export const redis = (): { readonly createClient: (options: { readonly url: string }) => NodeRedis } => require("redis")
+
+export interface ConnectRedis {
+  readonly RedisStore: new(options: { readonly client: object; readonly prefix: string; readonly ttl: number }) => {
+    readonly get: (id: string) => Promise<unknown>
+    readonly set: (id: string, session: object) => Promise<unknown>
+    readonly touch: (id: string, session: object) => Promise<unknown>
+  }
+}
+
+export const connectRedis = (): ConnectRedis => require("connect-redis")

@@ -15,7 +15,7 @@ const ids = Array.from({ length: IDS }, (_, i) => `user:${i}`)
 const idOf = (n: number): string => ids[n % IDS]!
 
 /** Nobody reaches it. */
-const PLENTY = 1_000_000_000
+const PLENTY = 50_000_000
 
 /** A minute, in which whoever has one turn has had it. */
 const SECONDS = 60

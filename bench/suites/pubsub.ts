@@ -1,0 +1,191 @@
+/**
+ * Messages beside ioredis: what arrives in a second, and what a subscription takes.
+ */
+import { Context, Effect, Exit, Layer, Redacted, Schema, Scope, Stream } from "effect"
+import * as IoRedis from "effect-redis-kit/IoRedis"
+import * as PubSub from "effect-redis-kit/PubSub"
+import type { Redis } from "ioredis"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
+import { type Case, type Contender, fibers, promises, type Slice } from "../harness.js"
+import { connect, PREFIX, Server } from "../server.js"
+
+const context = Effect.flatMap(Server, ({ url }) =>
+  Layer.build(
+    Layer.provideMerge(PubSub.layer, IoRedis.layer({ url: Redacted.make(url), keyPrefix: PREFIX }))
+  ))
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Throughput
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** How many callers publish, each one message after the other. */
+const PUBLISHERS = 100
+
+/** 100 bytes. */
+const text = JSON.stringify({
+  id: "7f1f2ad4-55b5-4a1b",
+  name: "Ada Lovelace",
+  visits: 42,
+  at: "2026-01-01T00:00:00.000Z",
+  v: 1
+})
+
+interface Count {
+  published: number
+  received: number
+}
+
+/** What all subscribers receive together in a second. A turn ends when the last message is there. */
+const deliveries = (subscribers: number, count: Count, publish: Slice): Slice => (seconds) =>
+  Effect.suspend(() => {
+    count.published = 0
+    count.received = 0
+    const started = performance.now()
+    return Effect.zipRight(
+      publish(seconds),
+      Effect.promise(async () => {
+        while (count.received < count.published * subscribers) await new Promise((resolve) => setImmediate(resolve))
+        return [count.received / ((performance.now() - started) / 1000)]
+      })
+    )
+  })
+
+/** Ours, with so many subscribers on one channel. */
+const ours = <F extends PubSub.Format>(name: string, subscribers: number, channel: PubSub.Channel<string, F>) =>
+  Effect.gen(function*() {
+    const pubsub = Context.get(yield* context, PubSub.PubSub)
+    const count: Count = { published: 0, received: 0 }
+    for (let n = 0; n < subscribers; n++) {
+      const { stream } = yield* pubsub.subscribeScoped(channel, { buffer: { capacity: 100_000 } })
+      yield* Effect.forkScoped(
+        Stream.runForEachChunk(stream, (messages) => Effect.sync(() => void (count.received += messages.length)))
+      )
+    }
+    // Its type does not know that options may be left out for any format.
+    const publish = pubsub.publish as (to: PubSub.Channel<string, F>, value: string) => Effect.Effect<number, unknown>
+    const contender: Contender = {
+      name,
+      slice: deliveries(
+        subscribers,
+        count,
+        fibers(PUBLISHERS, () => {
+          count.published++
+          return publish(channel, text)
+        })
+      )
+    }
+    return contender
+  })
+
+/** ioredis, with a listener for each subscriber on so many connections. */
+const theirs = (name: string, connections: number, listeners: number, read: (text: string) => unknown) =>
+  Effect.gen(function*() {
+    const channel = `${PREFIX}${name}`
+    const publisher = yield* connect({ enableAutoPipelining: true })
+    const count: Count = { published: 0, received: 0 }
+    for (let n = 0; n < connections; n++) {
+      const subscriber: Redis = yield* connect()
+      yield* Effect.promise(() => subscriber.subscribe(channel))
+      for (let m = 0; m < listeners; m++) {
+        subscriber.on("message", (_: string, message: string) => {
+          read(message)
+          count.received++
+        })
+      }
+    }
+    const contender: Contender = {
+      name,
+      slice: deliveries(
+        connections * listeners,
+        count,
+        promises(PUBLISHERS, () => {
+          count.published++
+          return publisher.publish(channel, text)
+        })
+      )
+    }
+    return contender
+  })
+
+const throughput = (subscribers: number): Case => ({
+  measures: [{
+    name: `pubsub.throughput.${subscribers}`,
+    unit: "op/s",
+    better: "higher",
+    target: { ratio: 0.85 }
+  }],
+  contenders: Effect.gen(function*() {
+    const plain = PubSub.channel(`plain:${subscribers}`, Schema.String, { format: "plain" })
+    const envelope = PubSub.channel(`envelope:${subscribers}`, Schema.String)
+    return [
+      yield* ours("ours, plain text", subscribers, plain),
+      yield* theirs("ioredis", 1, subscribers, (text) => text),
+      yield* ours("ours, in envelopes", subscribers, envelope),
+      yield* theirs("ioredis and JSON.parse", 1, subscribers, JSON.parse),
+      ...subscribers === 1 ? [] : [yield* theirs("ioredis, a connection each", subscribers, 1, (text) => text)]
+    ]
+  })
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Memory
+// ---------------------------------------------------------------------------------------------------------------------
+
+setFlagsFromString("--expose-gc")
+const collect: () => void = runInNewContext("gc")
+
+const SUBSCRIPTIONS = 500
+
+/** What the process and the server use, when nothing is left to collect. */
+const used = (redis: Redis) =>
+  Effect.promise(async () => {
+    for (let n = 0; n < 4; n++) {
+      collect()
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+    const { arrayBuffers, external, heapUsed } = process.memoryUsage()
+    const server = /used_memory:(\d+)/.exec(await redis.info("memory"))
+    return heapUsed + external + arrayBuffers + Number(server?.[1])
+  })
+
+/** What each of many subscriptions takes, with a channel of its own. */
+const bytes = (redis: Redis, subscribe: (n: number) => Effect.Effect<unknown, unknown, Scope.Scope | Server>) =>
+  Effect.gen(function*() {
+    const server = yield* Server
+    const slice: Slice = () =>
+      Effect.gen(function*() {
+        const scope = yield* Scope.make()
+        // What the first one needs, the others share.
+        yield* Effect.provideService(subscribe(-1), Scope.Scope, scope)
+        const before = yield* used(redis)
+        for (let n = 0; n < SUBSCRIPTIONS; n++) yield* Effect.provideService(subscribe(n), Scope.Scope, scope)
+        const after = yield* used(redis)
+        yield* Scope.close(scope, Exit.void)
+        return [(after - before) / SUBSCRIPTIONS]
+      }).pipe(Effect.provideService(Server, server))
+    return slice
+  })
+
+const memory: Case = {
+  measures: [{ name: "pubsub.bytesPerSubscription", unit: "B", better: "lower", target: { ratio: 0.05 } }],
+  contenders: Effect.gen(function*() {
+    const pubsub = Context.get(yield* context, PubSub.PubSub)
+    const redis = yield* connect()
+    return [
+      {
+        name: "ours",
+        slice: yield* bytes(redis, (n) => pubsub.subscribeScoped(PubSub.channel(`user:${n}`, Schema.String)))
+      },
+      {
+        name: "ioredis, a connection each",
+        slice: yield* bytes(
+          redis,
+          (n) => Effect.flatMap(connect(), (redis) => Effect.promise(() => redis.subscribe(`${PREFIX}user:${n}`)))
+        )
+      }
+    ]
+  })
+}
+
+export const cases: ReadonlyArray<Case> = [throughput(1), throughput(10), memory]
