@@ -17,13 +17,15 @@ const silent = Context.get(DefaultServices.liveServices, Tracer.Tracer)
 
 /**
  * A span around an operation. With no tracer but Effect's own, which shows its spans to nobody, the effect runs as it is.
+ * `outcome` adds what came out of it.
  *
  * @internal
  */
 export const withSpan = <A, E, R>(
   effect: Effect.Effect<A, E, R>,
   name: string,
-  attributes: () => Record<string, unknown>
+  attributes: () => Record<string, unknown>,
+  outcome?: (value: A) => Record<string, unknown>
 ): Effect.Effect<A, E, R> =>
   Effect.withFiberRuntime((fiber) =>
     Context.get(fiber.getFiberRef(DefaultServices.currentServices), Tracer.Tracer) === silent
@@ -35,6 +37,12 @@ export const withSpan = <A, E, R>(
           captureStackTrace: false,
           attributes: { [ATTR_DB_SYSTEM_NAME]: "redis", [ATTR_DB_OPERATION_NAME]: name, ...attributes() }
         },
-        (span) => Effect.withParentSpan(effect, span)
+        (span) =>
+          Effect.withParentSpan(
+            outcome === undefined
+              ? effect
+              : Effect.tap(effect, (value) => Effect.annotateCurrentSpan(outcome(value))),
+            span
+          )
       )
   )

@@ -1,0 +1,57 @@
+/**
+ * From numbers to what callers see.
+ */
+import * as Duration from "effect/Duration"
+import type { Decision, TierDecision } from "./RateLimiter.js"
+import { RateLimitExceeded } from "./RateLimitExceeded.js"
+import type { Tier } from "./tiers.js"
+
+/** `wait` is -1 when it is in vain. Times are in milliseconds. */
+export const tierDecision = (
+  { limit, rate }: Tier,
+  wait: number,
+  remaining: number,
+  reset: number
+): TierDecision => ({
+  allowed: wait === 0,
+  policy: rate.policy.name,
+  limit,
+  window: rate.windowDuration,
+  remaining,
+  retryAfter: wait === 0 ? Duration.zero : wait < 0 ? Duration.infinity : Duration.millis(wait),
+  resetAfter: Duration.millis(reset),
+  satisfiable: wait >= 0
+})
+
+/** The one that refuses for longest; or, when all allow it, the one of which least remains. */
+const matters = (tiers: ReadonlyArray<TierDecision>): TierDecision => {
+  let most = tiers[0]!
+  for (let i = 1; i < tiers.length; i++) {
+    const tier = tiers[i]!
+    if (
+      tier.allowed === most.allowed
+        ? tier.allowed
+          ? tier.remaining < most.remaining
+          : Duration.greaterThan(tier.retryAfter, most.retryAfter)
+        : most.allowed
+    ) most = tier
+  }
+  return most
+}
+
+export const decisionOf = (tiers: ReadonlyArray<TierDecision>, source: Decision["source"]): Decision => {
+  const { allowed, limit, policy, remaining, resetAfter, retryAfter, satisfiable, window } = matters(tiers)
+  return { allowed, policy, limit, window, remaining, retryAfter, resetAfter, satisfiable, tiers, source }
+}
+
+/** Where it happened is known, and a stack would cost more than the decision. */
+export const exceeded = (
+  key: string,
+  { limit, policy, remaining, resetAfter, retryAfter, satisfiable }: Decision
+): RateLimitExceeded => {
+  const before = Error.stackTraceLimit
+  Error.stackTraceLimit = 0
+  const error = new RateLimitExceeded({ key, policy, limit, remaining, retryAfter, resetAfter, satisfiable }, true)
+  Error.stackTraceLimit = before
+  return error
+}
