@@ -4,23 +4,41 @@
  */
 import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
+import * as MetricKey from "effect/MetricKey"
+import type * as MetricKeyType from "effect/MetricKeyType"
+import * as MetricLabel from "effect/MetricLabel"
 
-const commands = Metric.counter("effect_redis_commands_total", {
+/**
+ * With a tag in its key, because `Metric.tagged` joins tags and looks for the metric with every update.
+ *
+ * @internal
+ */
+export const tagged = <Type extends MetricKeyType.MetricKeyType<any, any>>(
+  key: MetricKey.MetricKey<Type>,
+  tag: string,
+  value: string
+): Metric.Metric<
+  Type,
+  MetricKeyType.MetricKeyType.InType<Type>,
+  MetricKeyType.MetricKeyType.OutType<Type>
+> => Metric.fromMetricKey(MetricKey.taggedWithLabels(key, [MetricLabel.make(tag, value)]))
+
+const commands = MetricKey.counter("effect_redis_commands_total", {
   description: "Commands issued, by outcome",
   incremental: true
 })
 
 /** @internal */
-export const commandsOk = Metric.tagged(commands, "outcome", "ok")
+export const commandsOk = tagged(commands, "outcome", "ok")
 
 /** @internal */
 export const commandsFailed = {
-  RedisConnectionError: Metric.tagged(commands, "outcome", "connection_error"),
-  RedisTimeoutError: Metric.tagged(commands, "outcome", "timeout"),
-  RedisReplyError: Metric.tagged(commands, "outcome", "reply_error"),
-  RedisOutcomeUnknownError: Metric.tagged(commands, "outcome", "unknown"),
-  RedisDecodeError: Metric.tagged(commands, "outcome", "decode_error"),
-  RedisInputError: Metric.tagged(commands, "outcome", "input_error")
+  RedisConnectionError: tagged(commands, "outcome", "connection_error"),
+  RedisTimeoutError: tagged(commands, "outcome", "timeout"),
+  RedisReplyError: tagged(commands, "outcome", "reply_error"),
+  RedisOutcomeUnknownError: tagged(commands, "outcome", "unknown"),
+  RedisDecodeError: tagged(commands, "outcome", "decode_error"),
+  RedisInputError: tagged(commands, "outcome", "input_error")
 } as const
 
 /** @internal */
@@ -75,16 +93,16 @@ export const invalidationOutages = Metric.counter("effect_redis_invalidation_out
   incremental: true
 })
 
-const lockAcquisitions = Metric.counter("effect_redis_lock_acquisitions_total", {
+const lockAcquisitions = MetricKey.counter("effect_redis_lock_acquisitions_total", {
   description: "Attempts to take a lock that ended, by outcome",
   incremental: true
 })
 
 /** @internal */
-export const lockAcquired = Metric.tagged(lockAcquisitions, "outcome", "acquired")
+export const lockAcquired = tagged(lockAcquisitions, "outcome", "acquired")
 
 /** @internal */
-export const lockNotAcquired = Metric.tagged(lockAcquisitions, "outcome", "not_acquired")
+export const lockNotAcquired = tagged(lockAcquisitions, "outcome", "not_acquired")
 
 /** @internal */
 export const lockWaitSeconds = Metric.histogram(
@@ -96,5 +114,24 @@ export const lockWaitSeconds = Metric.histogram(
 /** @internal */
 export const locksLost = Metric.counter("effect_redis_locks_lost_total", {
   description: "Locks whose holder learnt that it no longer holds them",
+  incremental: true
+})
+
+const openBreakers = MetricKey.gauge("effect_redis_breakers_open", {
+  description: "Circuit breakers that keep calls from a server that does not answer, by what they protect"
+})
+
+/** @internal */
+export const breakersOpen = (name: string) => tagged(openBreakers, "breaker", name)
+
+/** @internal */
+export const messageDecodeFailures = Metric.counter("effect_redis_message_decode_failures_total", {
+  description: "Messages that a subscriber could not decode",
+  incremental: true
+})
+
+/** @internal */
+export const handlerFailures = Metric.counter("effect_redis_handler_failures_total", {
+  description: "Messages whose handler failed",
   incremental: true
 })
