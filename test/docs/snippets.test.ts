@@ -46,8 +46,7 @@ it("every example of the documentation compiles", () => {
         noUnusedParameters: false,
         paths: {
           "effect-redis-kit": [join(up, "src/index.ts")],
-          "effect-redis-kit/Lock": [join(up, "src/Lock/index.ts")],
-          "effect-redis-kit/*": [join(up, "src/*.ts")]
+          "effect-redis-kit/*": [join(up, "src/*.ts"), join(up, "src/*/index.ts")]
         }
       },
       include: ["."]

@@ -1,0 +1,25 @@
+/**
+ * For servers of `@effect/platform`: rate limits, the address of a client, and health.
+ *
+ * @since 0.1.0
+ */
+
+/**
+ * @since 0.1.0
+ */
+export * as ClientAddress from "./ClientAddress.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as Health from "./Health.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as RateLimitHeaders from "./RateLimitHeaders.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as RateLimits from "./RateLimits.js"
