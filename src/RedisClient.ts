@@ -296,8 +296,9 @@ export interface Service extends Executor {
     commands: ReadonlyArray<Command>
   ) => Effect.Effect<ReadonlyArray<Either.Either<Reply, RedisReplyError>>, RedisError>
   /**
-   * Subscribes, and is ready when the server has confirmed. All subscriptions of a client share one connection. After a
-   * lost connection they are made again, and each subscriber gets one `Gap`. The scope ends the subscription.
+   * Subscribes, and is ready when the server has confirmed. All subscriptions of a client share one connection, and those
+   * to shard channels another one. After a lost connection they are made again, and each subscriber gets one `Gap`. The
+   * scope ends the subscription.
    *
    * On a Cluster, shard channels have a connection to each master that has some. A slot that goes to another master takes
    * its channels along: that too is a `Gap`.
@@ -443,8 +444,8 @@ export interface DriverConnection extends DriverExecutor {
 export type SubscriptionKind = "channel" | "pattern" | "shard"
 
 /**
- * The raw side of subscriptions: names with prefix, no counting and no restoring. It is one connection, or on a Cluster
- * one for channels and patterns and one for each master that has shard channels.
+ * The raw side of subscriptions: names with prefix, no counting and no restoring. It is one connection for channels and
+ * patterns, and one for shard channels, on a Cluster for each master that has some.
  *
  * @since 0.1.0
  * @category drivers

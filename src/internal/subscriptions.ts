@@ -43,6 +43,8 @@ interface Entry {
   readonly lock: Effect.Semaphore
   /** `maybe` when SUBSCRIBE was sent and not confirmed, and when the connection was lost since. */
   state: "no" | "maybe" | "confirmed"
+  /** A message came before the confirmation: it is there, and can be lost again. */
+  heard: boolean
 }
 
 /** @internal */
@@ -71,7 +73,8 @@ export const queued = (
     let full = false
     const waiting = (): number => {
       const size = queue.unsafeSize()
-      return size._tag === "Some" ? size.value : 0
+      // Less than none when somebody waits for an element.
+      return size._tag === "Some" ? Math.max(0, size.value) : 0
     }
     const offer = (element: Message | Gap): void => {
       if (full && waiting() < capacity) full = false
@@ -151,7 +154,8 @@ export const make = (
             group: groupOf(kind, name),
             outage: 0,
             lock: Effect.unsafeMakeSemaphore(1),
-            state: "no"
+            state: "no",
+            heard: false
           }
           entries.set(key, entry)
         }
@@ -214,6 +218,7 @@ export const make = (
       onMessage: (kind, name, channel, bytes) => {
         const entry = entries.get(keyOf(kind, name))
         if (entry === undefined) return
+        if (entry.state === "maybe") entry.heard = true
         const message = makeMessage(kind, name, channel, bytes)
         for (const subscriber of entry.subscribers) {
           found(subscriber, entry.group)
@@ -225,7 +230,8 @@ export const make = (
         for (const entry of entries.values()) {
           if (!concerns(entry.kind, entry.name)) continue
           entry.outage++
-          if (entry.state === "confirmed") {
+          if (entry.state === "confirmed" || entry.heard) {
+            entry.heard = false
             // Whoever comes now is ready only when it is confirmed again.
             entry.state = "maybe"
             entry.subscribers.forEach((subscriber) => (subscriber.lost ??= new Set()).add(entry.group))

@@ -1,5 +1,6 @@
 /**
- * The one connection of a client on which messages arrive.
+ * The connections of a client on which messages arrive: one for channels and patterns, and one for shard channels when
+ * there are any.
  */
 import * as Effect from "effect/Effect"
 import type { DriverSubscriber, SubscriptionKind } from "../RedisClient.js"
@@ -32,34 +33,44 @@ export const deliver = (link: Link, onMessage: Listener["onMessage"]): void => {
   )
 }
 
+const isShard = (kind: SubscriptionKind): boolean => kind === "shard"
+
 export const makeSubscriber = (open: () => Link): DriverSubscriber => {
-  let link: Link | undefined
+  // ioredis goes by the count in an answer to unsubscribing. It is one of shard channels alone or of all others, and at 0
+  // it stops to listen to either. So these have a connection of their own.
+  const links = new Map<boolean, Link>()
   let listener: Listener | undefined
 
-  const connect = (): Link => {
-    if (link !== undefined) return link
-    const made = link = open()
-    made.onDown = () => listener?.onDown()
+  const connect = (kind: SubscriptionKind): Link => {
+    const shard = isShard(kind)
+    const present = links.get(shard)
+    if (present !== undefined) return present
+    const made = open()
+    links.set(shard, made)
+    const concerns = (kind: SubscriptionKind) => isShard(kind) === shard
+    made.onDown = () => listener?.onDown(concerns)
     made.onUp = (again) => {
-      if (again) listener?.onUp()
+      if (again) listener?.onUp(concerns)
     }
     deliver(made, (kind, name, channel, bytes) => listener?.onMessage(kind, name, channel, bytes))
     return made
   }
 
-  const send = (verb: string, names: ReadonlyArray<string>): Effect.Effect<void, RedisError> =>
-    Effect.async((resume) => {
-      const link = connect()
-      return link.submit(
+  const send = (link: Link, verb: string, names: ReadonlyArray<string>): Effect.Effect<void, RedisError> =>
+    Effect.async((resume) =>
+      link.submit(
         new SingleRequest(verb, names, "text", () => Effect.void, Effect.fail, link.settings.commandTimeout, resume)
       )
-    })
+    )
 
   return {
-    subscribe: (kind: SubscriptionKind, names) => send(verbs[kind][0], names),
+    subscribe: (kind, names) => Effect.suspend(() => send(connect(kind), verbs[kind][0], names)),
     // Without a connection there is nothing left to undo: the next one starts without subscriptions.
-    unsubscribe: (kind: SubscriptionKind, names) =>
-      Effect.suspend(() => link !== undefined && link.isUp ? send(verbs[kind][1], names) : Effect.void),
+    unsubscribe: (kind, names) =>
+      Effect.suspend(() => {
+        const link = links.get(isShard(kind))
+        return link !== undefined && link.isUp ? send(link, verbs[kind][1], names) : Effect.void
+      }),
     listen: (added) => {
       listener = added
     }

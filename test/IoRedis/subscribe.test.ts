@@ -81,6 +81,28 @@ describe("subscriptions", () => {
       assert.strictEqual(yield* subscribers(client, channel), 0)
     }))
 
+  it.scopedLive("of one kind go on when the last one of another ends", () =>
+    Effect.gen(function*() {
+      const client = yield* connect()
+      const kinds = {
+        channels: (name: string) => client.subscribe({ channels: [name] }),
+        patterns: (name: string) => client.subscribe({ patterns: [`${name}*`] }),
+        shards: (name: string) => client.subscribe({ shardChannels: [name] })
+      }
+      for (const [stays, goes] of [["channels", "shards"], ["shards", "channels"], ["patterns", "shards"]] as const) {
+        const name = unique("kinds")
+        const queue = yield* kinds[stays](name)
+        yield* Effect.scoped(Effect.asVoid(kinds[goes](unique("goes"))))
+        for (const text of ["1", "2"]) {
+          yield* stays === "shards"
+            ? client.spublish(name, text)
+            : client.publish(name, text)
+        }
+        assert.isTrue(isMessage("1")(yield* Queue.take(queue)))
+        assert.isTrue(isMessage("2")(yield* Queue.take(queue)))
+      }
+    }))
+
   it.scopedLive("leave nothing behind when subscribing is interrupted", () =>
     Effect.gen(function*() {
       const client = yield* connect()
