@@ -10,7 +10,7 @@ import type { Server } from "./server.js"
 /** One number that a case gives. */
 export interface Measure {
   readonly name: string
-  readonly unit: "op/s" | "ms" | "commands" | "places" | "B"
+  readonly unit: "op/s" | "ms" | "commands" | "places" | "B" | "lookups"
   readonly better: "higher" | "lower"
   /** Against the peer of the same round, or a number of its own. */
   readonly target: { readonly ratio: number } | { readonly absolute: number }

@@ -7,6 +7,7 @@ import { parseArgs } from "node:util"
 import * as Harness from "./harness.js"
 import * as Peers from "./peers.js"
 import * as Server from "./server.js"
+import * as Cache from "./suites/cache.js"
 import * as Client from "./suites/client.js"
 import * as Lock from "./suites/lock.js"
 import * as Memory from "./suites/memory.js"
@@ -18,6 +19,7 @@ const suites: Record<string, ReadonlyArray<Harness.Case>> = {
   client: Client.cases,
   memory: Memory.cases,
   lock: Lock.cases,
+  cache: Cache.cases,
   pubsub: PubSub.cases,
   ratelimiter: RateLimiter.cases,
   session: Session.cases

@@ -111,3 +111,34 @@ export interface ConnectRedis {
 }
 
 export const connectRedis = (): ConnectRedis => require("connect-redis")
+
+interface BentoStore {
+  readonly useL1Layer: (driver: object) => BentoStore
+  readonly useL2Layer: (driver: object) => BentoStore
+}
+
+export interface Bentocache {
+  readonly BentoCache: new(options: { readonly default: string; readonly stores: Record<string, BentoStore> }) => {
+    readonly get: (options: { readonly key: string }) => Promise<unknown>
+    readonly set: (options: {
+      readonly key: string
+      readonly value: unknown
+      readonly ttl: number
+      readonly tags?: ReadonlyArray<string>
+    }) => Promise<unknown>
+    readonly getOrSet: (options: {
+      readonly key: string
+      readonly ttl: number
+      readonly factory: () => unknown
+    }) => Promise<unknown>
+  }
+  readonly bentostore: () => BentoStore
+  readonly memoryDriver: (options: { readonly maxItems: number }) => object
+  readonly redisDriver: (options: { readonly connection: object; readonly prefix: string }) => object
+}
+
+/** It is a module, which `require` does not load. */
+export const bentocache = async (): Promise<Bentocache> => {
+  const load = (path: string) => import(new URL(`node_modules/bentocache/build/${path}`, folder).href)
+  return { ...await load("index.js"), ...await load("src/drivers/memory.js"), ...await load("src/drivers/redis.js") }
+}
