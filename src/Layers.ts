@@ -6,13 +6,22 @@
 import type { ConfigError } from "effect/ConfigError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Cache from "./Cache/Cache.js"
+import * as ChatRoom from "./ChatRoom/ChatRoom.js"
 import * as Lock from "./Lock/Lock.js"
+import * as Presence from "./Presence/Presence.js"
+import * as CacheInvalidator from "./PubSub/CacheInvalidator.js"
+import * as EventBus from "./PubSub/EventBus.js"
+import * as Notifications from "./PubSub/Notifications.js"
+import * as PubSub from "./PubSub/PubSub.js"
+import * as RateLimiter from "./RateLimiter/RateLimiter.js"
 import * as ReadWriteLock from "./ReadWriteLock/ReadWriteLock.js"
 import type { RedisClient } from "./RedisClient.js"
 import type * as RedisConfig from "./RedisConfig.js"
 import type { RedisError } from "./RedisError.js"
 import * as RedisTestServer from "./RedisTestServer.js"
 import * as Semaphore from "./Semaphore/Semaphore.js"
+import * as Session from "./Session/Session.js"
 
 /**
  * Every service that is written against `RedisClient`.
@@ -20,12 +29,35 @@ import * as Semaphore from "./Semaphore/Semaphore.js"
  * @since 0.1.0
  * @category models
  */
-export type Services = Lock.Lock | ReadWriteLock.ReadWriteLock | Semaphore.Semaphore
+export type Services =
+  | Cache.Cache
+  | CacheInvalidator.CacheInvalidator
+  | ChatRoom.ChatRoom
+  | EventBus.EventBus
+  | Lock.Lock
+  | Notifications.Notifications
+  | Presence.Presence
+  | PubSub.PubSub
+  | RateLimiter.RateLimiter
+  | ReadWriteLock.ReadWriteLock
+  | Semaphore.Semaphore
+  | Session.Session
+
+const messages = Layer.provideMerge(
+  Layer.mergeAll(CacheInvalidator.layer, EventBus.layer, Notifications.layer),
+  PubSub.layer
+)
 
 const services: Layer.Layer<Services, never, RedisClient> = Layer.mergeAll(
+  Cache.layer,
+  ChatRoom.layer,
   Lock.layer,
+  Presence.layer,
+  RateLimiter.layer,
   ReadWriteLock.layer,
-  Semaphore.layer
+  Semaphore.layer,
+  Session.layer,
+  messages
 )
 
 /** Whoever only uses `RedisTest` never loads ioredis. */

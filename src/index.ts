@@ -9,6 +9,26 @@
 /**
  * @since 0.1.0
  */
+export * as Cache from "./Cache/index.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as CacheInvalidator from "./PubSub/CacheInvalidator.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as ChatRoom from "./ChatRoom/index.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as EventBus from "./PubSub/EventBus.js"
+
+/**
+ * @since 0.1.0
+ */
 export * as Layers from "./Layers.js"
 
 /**
@@ -25,6 +45,31 @@ export * as Lock from "./Lock/index.js"
  * @since 0.1.0
  */
 export { withLock } from "./Lock/Lock.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as Notifications from "./PubSub/Notifications.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as Presence from "./Presence/index.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as PubSub from "./PubSub/index.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as RateLimiter from "./RateLimiter/index.js"
+
+/**
+ * @since 0.1.0
+ */
+export { rateLimited } from "./RateLimiter/RateLimiter.js"
 
 /**
  * @since 0.1.0
@@ -70,3 +115,8 @@ export * as RedisTestServer from "./RedisTestServer.js"
  * @since 0.1.0
  */
 export * as Semaphore from "./Semaphore/index.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as Session from "./Session/index.js"
