@@ -142,3 +142,26 @@ export const bentocache = async (): Promise<Bentocache> => {
   const load = (path: string) => import(new URL(`node_modules/bentocache/build/${path}`, folder).href)
   return { ...await load("index.js"), ...await load("src/drivers/memory.js"), ...await load("src/drivers/redis.js") }
 }
+
+interface KeyedCache {
+  readonly get: (key: string) => Promise<unknown>
+  readonly set: (key: string, value: unknown, ttl: number) => Promise<unknown>
+  readonly disconnect: () => Promise<unknown>
+}
+
+export interface Cacheable {
+  readonly Cacheable: new(options: { readonly primary?: object; readonly secondary?: object }) => KeyedCache
+}
+
+export const cacheable = (): Cacheable => require("cacheable")
+
+export interface CacheManager {
+  readonly createCache: (options: { readonly stores?: ReadonlyArray<object> }) => KeyedCache
+}
+
+export const cacheManager = (): CacheManager => require("cache-manager")
+
+/** A store of the two above on a server. */
+export const keyvRedis = (): {
+  readonly createKeyv: (url: string, options: { readonly namespace: string }) => object
+} => require("@keyv/redis")

@@ -1,7 +1,9 @@
 /**
  * Caches beside bentocache, and what they cost over the bare commands. Values are 100 bytes of JSON.
  */
-import { Context, Effect, Layer, Redacted, Schema } from "effect"
+import * as PersistedCache from "@effect/experimental/PersistedCache"
+import * as PersistenceRedis from "@effect/experimental/Persistence/Redis"
+import { Cache as EffectCache, Context, Effect, Layer, PrimaryKey, Redacted, Schema } from "effect"
 import * as Cache from "effect-redis-kit/Cache"
 import * as IoRedis from "effect-redis-kit/IoRedis"
 import type { Redis } from "ioredis"
@@ -56,6 +58,46 @@ const bento = (near: boolean) =>
 
 const measure = (name: string, ratio: number): Measure => ({ name, unit: "op/s", better: "higher", target: { ratio } })
 
+/** Both of these keep their values in a store of keyv: in memory when none is given. */
+const keyed = (near: boolean) =>
+  Effect.flatMap(Server, ({ url }) =>
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        const store = () => Peers.keyvRedis().createKeyv(url, { namespace: `${PREFIX}keyv` })
+        return [
+          new (Peers.cacheable().Cacheable)(near ? {} : { primary: store() }),
+          Peers.cacheManager().createCache(near ? {} : { stores: [store()] })
+        ] as const
+      }),
+      (caches) => Effect.promise(() => Promise.all(caches.map((cache) => cache.disconnect())))
+    ))
+
+class UserById extends Schema.TaggedRequest<UserById>()("UserById", {
+  success: User,
+  failure: Schema.Never,
+  payload: { id: Schema.String }
+}) {
+  [PrimaryKey.symbol]() {
+    return this.id
+  }
+}
+
+/** Persisted in Redis, behind one entry in memory. */
+const persisted = Effect.flatMap(Server, ({ url }) => {
+  const { hostname, port } = new URL(url)
+  const layer = PersistenceRedis.layerResult({ host: hostname, port: Number(port), keyPrefix: PREFIX })
+  return Effect.flatMap(Layer.build(layer), (context) =>
+    Effect.provide(
+      PersistedCache.make<UserById, never>({
+        storeId: "persisted",
+        lookup: (_: UserById) => lookup,
+        timeToLive: () => TTL,
+        inMemoryCapacity: 1
+      }),
+      context
+    ))
+})
+
 /** Both are measured by the same figure. */
 const twice = (slice: Slice): Slice => (seconds) => Effect.map(slice(seconds), ([value]) => [value!, value!])
 
@@ -79,6 +121,11 @@ const nearHit: Case = {
   contenders: Effect.gen(function*() {
     const handle = yield* (yield* service).open(define("near", { near: true }))
     const peer = yield* bento(true)
+    const [cacheable, manager] = yield* keyed(true)
+    for (const key of names) {
+      yield* Effect.promise(() => Promise.all([cacheable.set(key, user, TTL), manager.set(key, user, TTL)]))
+    }
+    const local = yield* EffectCache.make({ capacity: KEYS, timeToLive: TTL, lookup: (_: string) => lookup })
     yield* warm(handle, (n) => handle.getOrSet(keyOf(n), lookup))
     for (const key of names) yield* Effect.promise(() => peer.getOrSet({ key, ttl: TTL, factory: () => user }))
     return [
@@ -87,7 +134,10 @@ const nearHit: Case = {
         name: "bentocache",
         slice: twice(promises(1, (n) => peer.getOrSet({ key: keyOf(n), ttl: TTL, factory: () => user })))
       },
-      { name: "ours, get", slice: twice(fibers(1, (n) => handle.get(keyOf(n)))) }
+      { name: "ours, get", slice: twice(fibers(1, (n) => handle.get(keyOf(n)))) },
+      { name: "cacheable, get", slice: twice(promises(1, (n) => cacheable.get(keyOf(n)))) },
+      { name: "cache-manager, get", slice: twice(promises(1, (n) => manager.get(keyOf(n)))) },
+      { name: "effect/Cache", slice: twice(fibers(1, (n) => local.get(keyOf(n)))) }
     ]
   })
 }
@@ -113,9 +163,12 @@ const hit = (loops: number, target: number): Case => ({
     const handle = yield* (yield* service).open(define("hit"))
     const batched = yield* connect({ enableAutoPipelining: true })
     const peer = yield* bento(false)
+    const [cacheable, manager] = yield* keyed(false)
+    const persistedUsers = yield* persisted
     for (const key of names) {
       yield* handle.set(key, user)
       yield* Effect.promise(async () => {
+        await Promise.all([cacheable.set(key, user, TTL), manager.set(key, user, TTL)])
         await batched.set(`${PREFIX}raw:${key}`, JSON.stringify(user))
         await peer.set({ key, value: user, ttl: TTL })
       })
@@ -124,7 +177,10 @@ const hit = (loops: number, target: number): Case => ({
       { name: "ours", slice: fibers(loops, (n) => handle.get(keyOf(n))) },
       { name: "ioredis auto-pipelined", slice: promises(loops, (n) => batched.get(`${PREFIX}raw:${keyOf(n)}`)) },
       { name: "ours, getOrSet", slice: fibers(loops, (n) => handle.getOrSet(keyOf(n), lookup)) },
-      { name: "bentocache", slice: promises(loops, (n) => peer.get({ key: keyOf(n) })) }
+      { name: "bentocache", slice: promises(loops, (n) => peer.get({ key: keyOf(n) })) },
+      { name: "cacheable", slice: promises(loops, (n) => cacheable.get(keyOf(n))) },
+      { name: "cache-manager", slice: promises(loops, (n) => manager.get(keyOf(n))) },
+      { name: "PersistedCache", slice: fibers(loops, (n) => persistedUsers.get(new UserById({ id: keyOf(n) }))) }
     ]
   })
 })
