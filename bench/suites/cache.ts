@@ -74,7 +74,7 @@ const keyed = (near: boolean) =>
 
 class UserById extends Schema.TaggedRequest<UserById>()("UserById", {
   success: User,
-  failure: Schema.Never,
+  failure: Schema.String,
   payload: { id: Schema.String }
 }) {
   [PrimaryKey.symbol]() {
@@ -88,7 +88,7 @@ const persisted = Effect.flatMap(Server, ({ url }) => {
   const layer = PersistenceRedis.layerResult({ host: hostname, port: Number(port), keyPrefix: PREFIX })
   return Effect.flatMap(Layer.build(layer), (context) =>
     Effect.provide(
-      PersistedCache.make<UserById, never>({
+      PersistedCache.make({
         storeId: "persisted",
         lookup: (_: UserById) => lookup,
         timeToLive: () => TTL,
