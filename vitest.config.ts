@@ -43,7 +43,7 @@ export default defineConfig({
     // Most of them wait more than they compute.
     maxWorkers: "100%",
     projects: [
-      project("ioredis 5", "ioredis", { include: ["test/**/*.test.ts"] }),
+      project("ioredis 5", "ioredis", { include: ["test/**/*.test.ts"], exclude: ["test/examples/browser.test.ts"] }),
       project("ioredis 6", "ioredis-6", {
         include: [
           "test/{IoRedis,RedisClient,Lock}/**/*.test.ts",
@@ -54,7 +54,9 @@ export default defineConfig({
           "test/RedisClient/{blocking,commands,expiry,retry}.test.ts",
           "test/Lock/{memory,interruption}.test.ts"
         ]
-      })
+      }),
+      // Apart, because not everybody who runs the tests wants a browser installed.
+      project("browser", "ioredis", { include: ["test/examples/browser.test.ts"] })
     ]
   }
 })
