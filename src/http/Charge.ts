@@ -10,6 +10,7 @@ import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { ConsumeOptions, Decision, Policy, Request, Service } from "../RateLimiter/RateLimiter.js"
 import type { RedisInputError } from "../RedisError.js"
+import { fixed } from "./failure.js"
 import { retryAfterSeconds } from "./RateLimitHeaders.js"
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -57,9 +58,6 @@ export class Cost extends Context.Tag("effect-redis-kit/http/Cost")<Cost, number
 // ---------------------------------------------------------------------------------------------------------------------
 // Errors
 // ---------------------------------------------------------------------------------------------------------------------
-
-const fixed = <const A extends string>(text: A) =>
-  Schema.propertySignature(Schema.Literal<[A]>(text)).pipe(Schema.withConstructorDefault(() => text))
 
 /**
  * The limit is used up: 429. `retryAfter` is in whole seconds; it is missing when the request will never be let through,

@@ -1,5 +1,5 @@
 /**
- * For servers of `@effect/platform`: rate limits, the address of a client, and health.
+ * For servers of `@effect/platform`: rate limits, sessions, the address and the origin of a request, and health.
  *
  * @since 0.1.0
  */
@@ -23,3 +23,13 @@ export * as RateLimitHeaders from "./RateLimitHeaders.js"
  * @since 0.1.0
  */
 export * as RateLimits from "./RateLimits.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as SameOrigin from "./SameOrigin.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as Sessions from "./Sessions.js"

@@ -17,7 +17,7 @@ import {
 } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Deferred, Effect, Fiber, Layer, Logger, Option, Redacted, Schema, TestClock } from "effect"
+import { Context, Deferred, Effect, Fiber, Layer, Logger, Option, Redacted, Schedule, Schema, TestClock } from "effect"
 import { inject } from "vitest"
 import * as RateLimits from "../../src/http/RateLimits.js"
 import * as RateLimiter from "../../src/RateLimiter/index.js"
@@ -153,7 +153,8 @@ for (const form of ["middleware of a server", "middleware of an API"] as const) 
             assert.strictEqual(status, onUnavailable === "fail" ? 503 : 200)
             yield* Effect.zipRight(proxy.accept, proxy.resume)
             yield* Effect.repeat(get("/hello"), {
-              until: ({ headers, status }) => status === 200 && headers["ratelimit"] !== undefined
+              until: ({ headers, status }) => status === 200 && headers["ratelimit"] !== undefined,
+              schedule: Schedule.spaced("20 millis")
             })
           }
         }).pipe((effect) =>

@@ -3,13 +3,13 @@
  */
 import { Effect, Fiber, TestClock } from "effect"
 
-/** Runs an effect that waits for the network and for the clock of the test. */
-export const whileTimePasses = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+/** Runs an effect that waits for the network and for the clock of the test, which goes on by so many milliseconds. */
+export const whileTimePasses = <A, E, R>(effect: Effect.Effect<A, E, R>, step = 1): Effect.Effect<A, E, R> =>
   Effect.gen(function*() {
     const fiber = yield* Effect.fork(effect)
     while ((yield* Fiber.poll(fiber))._tag === "None") {
       yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
-      yield* TestClock.adjust("1 millis")
+      yield* TestClock.adjust(step)
     }
     return yield* Fiber.join(fiber)
   })
