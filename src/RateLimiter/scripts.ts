@@ -91,40 +91,6 @@ local function bucket(tier)
   tier.fine = function() return put(math.max(level, math.min(level + cost * one, burst * one))) end
 end`
 
-/**
- * The same for what is nearly always asked: one use of one limit, in force as it was declared, of an identifier that is
- * not blocked. Without tables and functions to make it takes half the time.
- */
-const oneUseOfABucket = `
-if mode == 'consume' and not patience and #KEYS == 2 and ARGV[6] == ARGV[7] then
-  local text = redis.call('GET', KEYS[1])
-  local ends = tonumber(text or 0)
-  if ends and not redis.call('GET', KEYS[2]) then
-    local window, limit, burst, cost = tonumber(ARGV[5]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-    local one = math.max(1, math.floor(window / limit + 0.5))
-    local rate = one * limit / window
-    local here = math.floor(now * rate)
-    local level, wait = math.max(0, ends - here), 0
-    local most = (burst - cost) * one
-    if cost > burst then
-      wait = -1
-    elseif level > most then
-      local at = ends - most
-      wait = math.ceil((rate == 1 and at - now or at / rate - now + 1) / 1000)
-    else
-      level = level + cost * one
-      ends = here + level
-      redis.call('SET', KEYS[1], ends, 'PXAT', math.ceil(ends / rate / 1000))
-    end
-    return {
-      wait,
-      math.max(0, math.floor((burst * one - level) / one)),
-      level == 0 and 0 or math.ceil((rate == 1 and ends - now or ends / rate - now + 1) / 1000),
-      math.ceil(level / one)
-    }
-  end
-end`
-
 const log = `
 local function log(tier)
   local key, window, limit, cost = tier.key, tier.window, tier.limit, tier.cost
@@ -369,7 +335,7 @@ const decideScripts = (name: string, lua: string) => ({
   read: RedisScript.make({ name: `rateLimiter.${name}`, lua, params, result, idempotent: true })
 })
 
-const ofBuckets = decideScripts("bucket", decideWith(oneUseOfABucket + bucket, "g = bucket, t = bucket"))
+const ofBuckets = decideScripts("bucket", decideWith(bucket, "g = bucket, t = bucket"))
 const ofLogs = decideScripts("log", decideWith(log, "l = log"))
 const ofCounters = decideScripts("counters", decideWith(counters, "s = counters, f = counters"))
 const ofAll = decideScripts(
@@ -384,6 +350,114 @@ export const scriptOf = ({ mode, tiers }: Call): RedisScript.RedisScript<[Call],
   let scripts = byKind[tiers[0]!.rate.kind]
   for (let i = 1; i < tiers.length; i++) if (byKind[tiers[i]!.rate.kind] !== scripts) scripts = ofAll
   return mode === "check" ? scripts.read : scripts.write
+}
+
+/**
+ * Consuming from buckets alone that are all in force as declared: what is nearly always asked. Here everything that does not
+ * depend on the time was computed before, and what follows from the level of a bucket is left to the caller: arguments,
+ * numbers in replies and tables are much of what a script costs.
+ *
+ * KEYS as above. ARGV for each limit the highest level at which it allows the use, then for each limit how much the use
+ * adds, in ticks; and then the ticks in a microsecond for each, unless that is 1 for all.
+ *
+ * Returns the level of each bucket, in ticks: afterwards, if they allow it. If not, -1 less the level, and when one of them
+ * is blocked behind these for each limit for how long it is, in microseconds. Nothing, and nothing is done, when a bucket
+ * was filled by another limit. With one bucket the level is returned by itself, without tables.
+ */
+const takeOne = `
+local call = redis.call${serverNow}
+local ends = tonumber(call('GET', KEYS[1]) or 0)
+if not ends then return end
+local block = call('GET', KEYS[2])
+local rate, here = ARGV[3] or 1, now
+if rate ~= 1 then here = math.floor(now * rate) end
+local level = ends - here
+if level < 0 then level = 0 end
+if block and block - now > 0 then return { -1 - level, block - now } end
+if level > tonumber(ARGV[1]) then return -1 - level end
+level = level + ARGV[2]
+call('SET', KEYS[1], here + level, 'PXAT', math.ceil((here + level) / rate / 1000))
+return level`
+
+const takeAll = `
+local call = redis.call${serverNow}
+local n = #KEYS / 2
+local levels, heres, blocks, allowed = {}, {}, nil, true
+for i = 1, n do
+  local ends = tonumber(call('GET', KEYS[2 * i - 1]) or 0)
+  if not ends then return end
+  local here, rate = now, ARGV[2 * n + i]
+  if rate then here = math.floor(now * rate) end
+  local level = ends - here
+  if level < 0 then level = 0 end
+  levels[i], heres[i] = level, here
+  if level > tonumber(ARGV[i]) then allowed = false end
+  local block = call('GET', KEYS[2 * i])
+  if block and block - now > 0 then
+    blocks = blocks or {}
+    blocks[i] = block - now
+    allowed = false
+  end
+end
+for i = 1, n do
+  if allowed then
+    local level = levels[i] + ARGV[n + i]
+    local ends = heres[i] + level
+    call('SET', KEYS[2 * i - 1], ends, 'PXAT', math.ceil(ends / (ARGV[2 * n + i] or 1) / 1000))
+    levels[i] = level
+  else
+    levels[i] = -1 - levels[i]
+    if blocks then levels[n + i] = blocks[i] or 0 end
+  end
+end
+return levels`
+
+const takeParams = (tiers: ReadonlyArray<Tier>): RedisScript.Params => {
+  const n = tiers.length
+  const keys = new Array<string>(2 * n)
+  const args = new Array<RedisArg>(2 * n)
+  let even = true
+  for (let i = 0; i < n; i++) {
+    const { key, most, rate, use } = tiers[i]!
+    keys[2 * i] = key
+    keys[2 * i + 1] = blockOf(key)
+    args[i] = String(most)
+    args[n + i] = String(use)
+    if (rate.ticks !== 1) even = false
+  }
+  if (!even) { for (const { rate } of tiers) args.push(String(rate.ticks)) }
+  return { keys, args }
+}
+
+/** A level for each limit, and perhaps for how long each is blocked; or nothing. */
+export type Levels = ReadonlyArray<number> | undefined
+
+const isLevels = (reply: Reply): reply is ReadonlyArray<number> =>
+  Array.isArray(reply) && reply.every((each) => typeof each === "number")
+
+const levels = (reply: Reply): Either.Either<Levels, string> =>
+  typeof reply === "number"
+    ? Either.right([reply])
+    : reply === null
+    ? Either.right(undefined)
+    : isLevels(reply)
+    ? Either.right(reply)
+    : Either.left("levels of buckets")
+
+const take = (lua: string) => RedisScript.make({ name: ofBuckets.write.name, lua, params: takeParams, result: levels })
+
+const takeFromOne = take(takeOne)
+const takeFromAll = take(takeAll)
+
+/** The script that consumes from these limits, if they are buckets in force as declared. */
+export const takeOf = (
+  tiers: ReadonlyArray<Tier>
+): RedisScript.RedisScript<[ReadonlyArray<Tier>], Levels> | undefined => {
+  for (let i = 0; i < tiers.length; i++) {
+    const { limit, rate } = tiers[i]!
+    if (limit !== rate.limit || byKind[rate.kind] !== ofBuckets) return undefined
+  }
+  return tiers.length === 1 ? takeFromOne : takeFromAll
 }
 
 /** KEYS where it is noted. ARGV for how long, in microseconds. O(1) for each limit. */

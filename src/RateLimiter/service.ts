@@ -10,7 +10,7 @@ import { withSpan } from "../internal/telemetry.js"
 import { RedisClient } from "../RedisClient.js"
 import { type RedisError, type RedisInputError, RedisOutcomeUnknownError, RedisTimeoutError } from "../RedisError.js"
 import * as BlockCache from "./BlockCache.js"
-import { decisionOf, exceeded, tierDecision } from "./decision.js"
+import { bucketDecision, decisionOf, exceeded, tierDecision } from "./decision.js"
 import * as metrics from "./metrics.js"
 import type { ConsumeOptions, Decision, Policy, Service, TierDecision } from "./RateLimiter.js"
 import type { RateLimitExceeded } from "./RateLimitExceeded.js"
@@ -67,6 +67,15 @@ const read = (tiers: ReadonlyArray<Tier>, figures: scripts.Figures): Decision =>
     "redis"
   )
 
+const bucketAt = (tiers: ReadonlyArray<Tier>, levels: ReadonlyArray<number>, i: number): TierDecision =>
+  bucketDecision(tiers[i]!, levels[i]!, levels[tiers.length + i] ?? 0)
+
+const readLevels = (tiers: ReadonlyArray<Tier>, levels: ReadonlyArray<number>): Decision =>
+  decisionOf(
+    tiers.length === 1 ? [bucketAt(tiers, levels, 0)] : tiers.map((_, i) => bucketAt(tiers, levels, i)),
+    "redis"
+  )
+
 const attributes = (tiers: ReadonlyArray<Tier>) => () => ({
   "effect_redis.rate_limit.policies": tiers.map(({ rate }) => rate.policy.name),
   "effect_redis.rate_limit.cost": tiers[0]!.cost
@@ -110,6 +119,14 @@ export const makeService: Effect.Effect<Service, never, RedisClient | Scope.Scop
   const ask = (call: scripts.Call): Effect.Effect<Decision, RedisError> =>
     Effect.map(send(call), (figures) => read(call.tiers, figures))
 
+  const take = (tiers: Tiers): Effect.Effect<Decision, RedisError> => {
+    const script = scripts.takeOf(tiers)
+    return script === undefined ? ask({ mode: "consume", tiers }) : Effect.flatMap(
+      client.eval(script, tiers),
+      (levels) => levels === undefined ? ask({ mode: "consume", tiers }) : Effect.succeed(readLevels(tiers, levels))
+    )
+  }
+
   /** The strictest of several limits says what happens when the server does not answer, and the shortest when. */
   const orElse = <A>(
     { mode, tiers }: scripts.Call,
@@ -143,7 +160,7 @@ export const makeService: Effect.Effect<Service, never, RedisClient | Scope.Scop
   const consumeNow = (tiers: Tiers): Effect.Effect<Decision, RedisError> => {
     const call = { mode: "consume", tiers } as const
     const decided = Effect.map(
-      orElse(call, ask(call), (decision) => decision),
+      orElse(call, take(tiers), (decision) => decision),
       (decision) => count(tiers, decision)
     )
     if (!tiers.some(({ rate }) => rate.remembered > 0)) return decided
@@ -258,7 +275,7 @@ export const makeService: Effect.Effect<Service, never, RedisClient | Scope.Scop
       const undo = Effect.suspend(() => Effect.forEach(taken, giveBack, { discard: true, concurrency: "unbounded" }))
       for (const group of groups) {
         const call = { mode: "consume", tiers: group } as const
-        const decision = yield* Effect.tapError(orElse(call, ask(call), (decision) => decision), () => undo)
+        const decision = yield* Effect.tapError(orElse(call, take(group), (decision) => decision), () => undo)
         if (!decision.allowed) {
           yield* undo
           const others = yield* Effect.forEach(groups, (other) => {
@@ -320,7 +337,7 @@ export const makeService: Effect.Effect<Service, never, RedisClient | Scope.Scop
       return withSpan(
         Effect.map(
           groups.length === 1
-            ? orElse(call, ask(call), (decision) => decision)
+            ? orElse(call, take(tiers.right), (decision) => decision)
             : consumeGroups(tiers.right, groups),
           (decision) => count(tiers.right, decision)
         ),

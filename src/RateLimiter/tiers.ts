@@ -20,6 +20,9 @@ export interface Rate {
   readonly burst: number | undefined
   readonly window: number
   readonly windowDuration: Duration.Duration
+  /** For a bucket, as scripts compute them: how many ticks a use takes, and how many there are in a microsecond. */
+  readonly one: number
+  readonly ticks: number
   /** How long it waits, in microseconds; undefined when it does not. */
   readonly patience: number | undefined
   readonly onUnavailable: "fail" | "allow" | "local"
@@ -42,6 +45,9 @@ export interface Tier {
   readonly limit: number
   /** The most there ever is at once. */
   readonly burst: number
+  /** For a bucket with the limit of the policy, in ticks: how much is used, and the highest level that leaves room for it. */
+  readonly use: number
+  readonly most: number
 }
 
 const MOST = 1_000_000_000
@@ -128,6 +134,7 @@ const checked = (policy: Policy): Either.Either<Rate, RedisInputError> => {
   const remembered = typeof blockCache === "object" ? blockCache.capacity : blockCache === true ? 10_000 : 0
   if (typeof blockCache === "object" && !isCount(remembered)) return refuse("blockCache.capacity", COUNT, remembered)
   const kind = algorithm === "sliding-window" && limit <= EXACT ? "l" : kinds[algorithm]
+  const one = Math.max(1, Math.floor(window / limit + 0.5))
   return Either.right({
     policy,
     kind,
@@ -135,6 +142,8 @@ const checked = (policy: Policy): Either.Either<Rate, RedisInputError> => {
     burst,
     window,
     windowDuration: Duration.millis(window / 1000),
+    one,
+    ticks: one * limit / window,
     patience,
     onUnavailable,
     deadline,
@@ -192,5 +201,15 @@ export const tierOf = (
       return Either.left(inputError(operation, "limit", "one by which the burst is there again in 100 years", limit))
     }
   }
-  return Either.right({ rate, id, key: keyOf(rate, id), cost, limit, burst: rate.burst ?? limit })
+  const { burst = limit, one } = rate
+  return Either.right({
+    rate,
+    id,
+    key: keyOf(rate, id),
+    cost,
+    limit,
+    burst,
+    use: cost * one,
+    most: (burst - cost) * one
+  })
 }

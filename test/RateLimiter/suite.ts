@@ -293,6 +293,52 @@ export const suite = (
         }))
     }
 
+    it.effect("several buckets: one that is blocked, of another type or filled by another limit decides for all", () =>
+      Effect.gen(function*() {
+        const client = yield* RedisClient
+        const id = fresh("user")
+        const first = RateLimiter.policy({ name: "first", limit: 10, window: "1 hour" })
+        // Its ticks are no microseconds.
+        const second = RateLimiter.policy({ name: "second", limit: 7, window: "1 hour", algorithm: "token-bucket" })
+        const both = [first, second]
+
+        yield* RateLimiter.block(second, id, "2 hours")
+        const blocked = yield* RateLimiter.consume(both, id)
+        assert.deepStrictEqual(blocked.tiers.map(({ allowed, remaining }) => [allowed, remaining]), [[true, 10], [
+          false,
+          0
+        ]])
+        assert.strictEqual(blocked.policy, "second")
+        assert(ms(blocked.retryAfter) > 3_600_000 && ms(blocked.retryAfter) <= 7_200_000)
+        assert.isFalse((yield* RateLimiter.consume(both, id, { cost: 11 })).satisfiable)
+        yield* RateLimiter.unblock(second, id)
+
+        yield* RateLimiter.consume(second, id, { cost: 3, limit: 8 })
+        const mixed = yield* RateLimiter.consume(both, id)
+        assert.deepStrictEqual(mixed.tiers.map(({ allowed, remaining }) => [allowed, remaining]), [[true, 9], [
+          true,
+          3
+        ]])
+        const refused = yield* RateLimiter.consume(both, id, { cost: 4 })
+        assert.deepStrictEqual(refused.tiers.map(({ allowed, remaining }) => [allowed, remaining]), [[true, 9], [
+          false,
+          3
+        ]])
+        assert.deepStrictEqual(
+          (yield* RateLimiter.check(both, id, { cost: 4 })).tiers.map(({ allowed, remaining }) => [allowed, remaining]),
+          [[true, 9], [false, 3]]
+        )
+
+        const [key] = Array.from(yield* Stream.runCollect(client.scan({ match: `rl:*second:{${id}}` })))
+        yield* client.del(key!)
+        yield* client.send("SADD", client.key(key!), "member")
+        const failure = yield* error(RateLimiter.consume(both, id))
+        assert(failure._tag === "RedisReplyError")
+        assert.strictEqual(failure.code, "WRONGTYPE")
+        assert.strictEqual(yield* RateLimiter.count(first, id), 1)
+        yield* client.del(key!)
+      }))
+
     it.effect("identifiers and names with any character never collide", () =>
       Effect.gen(function*() {
         const common = "x".repeat(10_000)
