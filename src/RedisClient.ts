@@ -95,8 +95,10 @@ export class Message extends Data.TaggedClass("Message")<{
    * @since 0.1.0
    */
   get payload(): string {
-    return decoder.decode(this.bytes)
+    return this.#payload ??= decoder.decode(this.bytes)
   }
+
+  #payload: string | undefined
 }
 
 // As in every other text of a reply, a byte order mark stays.

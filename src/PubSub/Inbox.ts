@@ -23,7 +23,7 @@ export class Inbox<M> {
   private items: Array<M | Missing | undefined> = []
   private head = 0
   private messages = 0
-  private readonly waiting = new Set<(effect: Effect.Effect<void>) => void>()
+  private waiting: Array<(effect: Effect.Effect<void>) => void> | undefined = undefined
 
   constructor(readonly capacity: number, readonly policy: "drop-oldest" | "drop-newest" | "fail") {}
 
@@ -36,7 +36,7 @@ export class Inbox<M> {
     return this.closed || this.overflown
   }
 
-  put(message: M): void {
+  onMessage(message: M): void {
     if (this.isEnded) return
     if (this.messages < this.capacity) {
       this.messages++
@@ -54,14 +54,14 @@ export class Inbox<M> {
     this.wake()
   }
 
-  disconnected(): void {
+  onGap(): void {
     if (this.isEnded) return
     this.missingAtEnd().disconnected = true
     this.wake()
   }
 
   /** Nobody will read any more. */
-  close(): void {
+  onEnd(): void {
     this.closed = true
     this.items = []
     this.head = 0
@@ -71,23 +71,29 @@ export class Inbox<M> {
 
   /** Up to so many, in their order. */
   take(most: number): ReadonlyArray<M | Missing> {
-    const taken: Array<M | Missing> = []
-    while (taken.length < most && !this.isEmpty) {
-      const item = this.items[this.head]!
-      this.items[this.head++] = undefined
+    const { head, items } = this
+    const end = Math.min(items.length, head + most)
+    const taken = new Array<M | Missing>(end - head)
+    for (let i = head; i < end; i++) {
+      const item = items[i]!
+      items[i] = undefined
       if (!(item instanceof Missing)) this.messages--
-      taken.push(item)
+      taken[i - head] = item
     }
+    this.head = end
     this.compact()
     return taken
   }
 
   /** Until there is something to take, or the end. */
-  readonly wait: Effect.Effect<void> = Effect.async((resume) => {
-    if (!this.isEmpty || this.isEnded) return resume(Effect.void)
-    this.waiting.add(resume)
-    return Effect.sync(() => void this.waiting.delete(resume))
-  })
+  get wait(): Effect.Effect<void> {
+    return Effect.async((resume) => {
+      if (!this.isEmpty || this.isEnded) return resume(Effect.void)
+      if (this.waiting === undefined) this.waiting = [resume]
+      else this.waiting.push(resume)
+      return Effect.sync(() => void (this.waiting = this.waiting?.filter((each) => each !== resume)))
+    })
+  }
 
   private missingAtEnd(): Missing {
     const last = this.isEmpty ? undefined : this.items.at(-1)
@@ -123,9 +129,9 @@ export class Inbox<M> {
   }
 
   private wake(): void {
-    if (this.waiting.size === 0) return
-    const waiting = Array.from(this.waiting)
-    this.waiting.clear()
+    const { waiting } = this
+    if (waiting === undefined) return
+    this.waiting = undefined
     for (const resume of waiting) resume(Effect.void)
   }
 }

@@ -7,15 +7,13 @@
  * @since 0.1.0
  */
 import * as Chunk from "effect/Chunk"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { randomBytes } from "node:crypto"
 import { inputError } from "../internal/input.js"
@@ -400,16 +398,108 @@ const POLICIES: ReadonlyArray<unknown> = ["drop-oldest", "drop-newest", "fail"] 
   Buffer["policy"]
 >
 
-const inboxOf = <M>(operation: string, buffer: Buffer | undefined): Inbox<M> | RedisInputError => {
+const inboxOf = (operation: string, buffer: Buffer | undefined): Inbox<Redis.Message> | RedisInputError => {
   const { capacity = 1024, policy = "drop-oldest" } = buffer ?? {}
   return !Number.isSafeInteger(capacity) || capacity < 1
     ? inputError(operation, "buffer.capacity", "a whole number of one or more", capacity)
     : !POLICIES.includes(policy)
     ? inputError(operation, "buffer.policy", POLICIES.join(", "), policy)
-    : new Inbox<M>(capacity, policy)
+    : new Inbox(capacity, policy)
+}
+
+const subscriptionTo = (target: Target<any>): Redis.Subscription => {
+  if (isPattern(target)) return { patterns: [target.glob] }
+  const channels = channelsOf(target)
+  const names = channels.map(({ name }) => name)
+  return channels.some(isSharded) ? { shardChannels: names } : { channels: names }
+}
+
+type Any = PlainMessage<any> | Message<any> | Gap | DecodeFailure
+
+/** There can be very many, so what is asked of one is made then. */
+class Reader implements Subscription<Any, SubscriberTooSlow> {
+  private readonly codecOf: (channel: string) => codec.Codec<any>
+
+  constructor(
+    private readonly inbox: Inbox<Redis.Message>,
+    private readonly target: Target<any>,
+    private readonly options: SubscribeOptions,
+    /** What the ids of this process begin with. */
+    private readonly own: string
+  ) {
+    this.codecOf = codecsOf(target)
+  }
+
+  get take(): Effect.Effect<Any, SubscriberTooSlow> {
+    return Effect.matchEffect(this.next(1), {
+      onSuccess: ([element]) => Effect.succeed(element!),
+      onFailure: Option.match({ onNone: () => Effect.interrupt, onSome: Effect.fail })
+    })
+  }
+
+  get stream(): Stream.Stream<Any, SubscriberTooSlow> {
+    return Stream.repeatEffectChunkOption(Effect.map(this.next(BATCH), Chunk.unsafeFromArray))
+  }
+
+  get dropped(): Effect.Effect<number> {
+    return Effect.sync(() => this.inbox.dropped)
+  }
+
+  private next(most: number): Effect.Effect<Array<Any>, Option.Option<SubscriberTooSlow>> {
+    return Effect.suspend(() => {
+      const { inbox } = this
+      if (inbox.isEmpty) {
+        return inbox.overflown
+          ? Effect.fail(
+            Option.some(new SubscriberTooSlow({ channel: nameOf(this.target), capacity: inbox.capacity }))
+          )
+          : inbox.isEnded
+          ? Effect.fail(Option.none())
+          : Effect.zipRight(inbox.wait, this.next(most))
+      }
+      const refused: Array<DecodeFailure> = []
+      const elements = this.open(inbox.take(most), refused)
+      const going = elements.length === 0 ? this.next(most) : Effect.succeed(elements)
+      return refused.length === 0 ? going : Effect.zipRight(this.warn(refused), going)
+    })
+  }
+
+  private open(items: ReadonlyArray<Redis.Message | Missing>, refused: Array<DecodeFailure>): Array<Any> {
+    const { failures = false, gaps = false, skipOwn = false } = this.options
+    const elements: Array<Any> = []
+    for (const item of items) {
+      if (item instanceof Missing) {
+        const reason = item.disconnected ? "disconnected" : "overflow"
+        if (gaps) elements.push(new Gap({ reason, dropped: item.dropped }))
+        continue
+      }
+      const { bytes, channel, pattern } = item
+      const message = this.codecOf(channel).decode(item)
+      if (message._tag === "Message") {
+        if (!skipOwn || !("id" in message) || !message.id.startsWith(this.own)) elements.push(message)
+        continue
+      }
+      messageDecodeFailures.unsafeUpdate(1, [])
+      const failure = new DecodeFailure({ channel, pattern, reason: message.reason, detail: message.detail, bytes })
+      if (failures) elements.push(failure)
+      else refused.push(failure)
+    }
+    return elements
+  }
+
+  private warn(refused: ReadonlyArray<DecodeFailure>): Effect.Effect<void> {
+    const last = refused.at(-1)!
+    return Effect.logWarning(
+      `${refused.length} message(s) of "${nameOf(this.target)}" could not be decoded, the last one of ` +
+        `"${last.channel}": ${last.detail}`
+    )
+  }
 }
 
 const attributes = (name: string) => () => ({ "messaging.destination.name": name })
+
+/** For formats that have none. */
+const noEnvelope: codec.Envelope = { id: "", type: undefined, source: "", timestamp: 0, correlationId: undefined }
 
 /**
  * Messages over the client of the environment. `source` is the name of this program in the messages that it publishes;
@@ -424,7 +514,7 @@ export const makeWith = (
   Effect.map(Redis.RedisClient, (client): Service => {
     const process = randomBytes(9).toString("base64url")
     const own = `${process}.`
-    const source = options.source ?? process
+    const source = JSON.stringify(options.source ?? process)
     let published = 0
 
     const publish = (
@@ -432,172 +522,65 @@ export const makeWith = (
       value: unknown,
       { correlationId, type }: PublishOptions = {}
     ): Effect.Effect<number, RedisError> => {
-      const { codec, format, name, sharded } = channel
+      const { format, name, sharded } = channel
       const bad = checkChannel("PubSub.publish", channel)
       if (bad !== undefined) return Effect.fail(bad)
-      if (format !== "envelope" && (correlationId !== undefined || type !== undefined)) {
+      const send = (envelope: codec.Envelope): Effect.Effect<number, RedisError> => {
+        const encoded = channel.codec.encode(value, envelope)
+        return typeof encoded === "object" && "_tag" in encoded
+          ? Effect.fail(
+            new RedisInputError({
+              operation: "PubSub.publish",
+              field: "value",
+              expected: "what the schema of the channel can encode",
+              actual: `another: ${encoded.detail}`
+            })
+          )
+          : sharded
+          ? client.spublish(name, encoded)
+          : client.publish(name, encoded)
+      }
+      const bare = format !== "envelope"
+      if (bare && (correlationId !== undefined || type !== undefined)) {
         return Effect.fail(inputError("PubSub.publish", "options", "left out: there is no envelope", "given"))
       }
       return withSpan(
-        Effect.flatMap(Clock.currentTimeMillis, (timestamp): Effect.Effect<number, RedisError> => {
-          const encoded = codec.encode(value, {
+        bare ? Effect.suspend(() => send(noEnvelope)) : Effect.clockWith((clock) =>
+          send({
             id: own + (published++).toString(36),
-            type: Option.fromNullable(type),
+            type,
             source,
-            timestamp,
-            correlationId: Option.fromNullable(correlationId)
+            timestamp: clock.unsafeCurrentTimeMillis(),
+            correlationId
           })
-          if (typeof encoded === "object" && "_tag" in encoded) {
-            return Effect.fail(
-              new RedisInputError({
-                operation: "PubSub.publish",
-                field: "value",
-                expected: "what the schema of the channel can encode",
-                actual: `another: ${encoded.detail}`
-              })
-            )
-          }
-          return sharded ? client.spublish(name, encoded) : client.publish(name, encoded)
-        }),
+        ),
         "pubsub.publish",
         attributes(name)
       )
     }
 
-    /** What is in a message, or nothing when it is not wanted. */
-    const open = (
-      codecOf: (channel: string) => codec.Codec<unknown>,
-      { bytes, channel, pattern }: Redis.Message,
-      skipOwn: boolean
-    ): PlainMessage<unknown> | DecodeFailure | undefined => {
-      const opened = codecOf(channel).decode(bytes)
-      if (opened._tag === "Refusal") {
-        messageDecodeFailures.unsafeUpdate(1, [])
-        return new DecodeFailure({ channel, pattern, reason: opened.reason, detail: opened.detail, bytes })
-      }
-      const { envelope, payload } = opened
-      if (envelope === undefined) return { _tag: "Message", channel, pattern, payload }
-      if (skipOwn && envelope.id.startsWith(own)) return undefined
-      const { correlationId, id, source, timestamp, type } = envelope
-      const message: Message<unknown> = {
-        _tag: "Message",
-        channel,
-        pattern,
-        payload,
-        id,
-        type,
-        source,
-        timestamp,
-        correlationId
-      }
-      return message
-    }
-
-    type Any = PlainMessage<any> | Gap | DecodeFailure
-
-    const openAll = (
-      name: string,
-      codecOf: (channel: string) => codec.Codec<unknown>,
-      items: ReadonlyArray<Redis.Message | Missing>,
-      { failures = false, gaps = false, skipOwn = false }: SubscribeOptions
-    ): Effect.Effect<Array<Any>> =>
-      Effect.suspend(() => {
-        const elements: Array<Any> = []
-        let refused = 0
-        let last: DecodeFailure | undefined
-        for (const item of items) {
-          if (item instanceof Missing) {
-            const reason = item.disconnected ? "disconnected" : "overflow"
-            if (gaps) elements.push(new Gap({ reason, dropped: item.dropped }))
-            continue
-          }
-          const element = open(codecOf, item, skipOwn)
-          if (element === undefined) continue
-          if (element._tag === "Message" || failures) elements.push(element)
-          else {
-            refused++
-            last = element
-          }
-        }
-        return last === undefined ? Effect.succeed(elements) : Effect.as(
-          Effect.logWarning(
-            `${refused} message(s) of "${name}" could not be decoded, the last one of "${last.channel}": ` +
-              last.detail
-          ),
-          elements
-        )
-      })
-
     const subscribeScoped = (
       target: Target<any>,
       options: SubscribeOptions = {}
-    ): Effect.Effect<Subscription<any, any>, RedisError, Scope.Scope> => {
-      const operation = "PubSub.subscribe"
-      const bad = checkTarget(operation, target, options.skipOwn ?? false)
-      if (bad !== undefined) return Effect.fail(bad)
-      const name = nameOf(target)
-      const codecOf = codecsOf(target)
-      const inbox = inboxOf<Redis.Message>(operation, options.buffer)
-      if (!(inbox instanceof Inbox)) return Effect.fail(inbox)
-
-      const next = (most: number): Effect.Effect<Array<Any>, Option.Option<SubscriberTooSlow>> =>
-        Effect.suspend(() => {
-          if (!inbox.isEmpty) {
-            return Effect.flatMap(
-              openAll(name, codecOf, inbox.take(most), options),
-              (elements) => elements.length === 0 ? next(most) : Effect.succeed(elements)
-            )
-          }
-          return inbox.overflown
-            ? Effect.fail(Option.some(new SubscriberTooSlow({ channel: name, capacity: inbox.capacity })))
-            : inbox.isEnded
-            ? Effect.fail(Option.none())
-            : Effect.zipRight(inbox.wait, next(most))
-        })
-
-      const result: Subscription<Any, SubscriberTooSlow> = {
-        take: Effect.matchEffect(next(1), {
-          onSuccess: ([element]) => Effect.succeed(element!),
-          onFailure: Option.match({ onNone: () => Effect.interrupt, onSome: Effect.fail })
-        }),
-        stream: Stream.repeatEffectChunkOption(Effect.map(next(BATCH), Chunk.unsafeFromArray)),
-        dropped: Effect.sync(() => inbox.dropped)
-      }
-
-      const names = isPattern(target) ? [target.glob] : channelsOf(target).map((channel) => channel.name)
-      const subscription: Redis.Subscription = isPattern(target)
-        ? { patterns: names }
-        : channelsOf(target).some(isSharded)
-        ? { shardChannels: names }
-        : { channels: names }
-
-      // A scope of its own: when it can't have all of its channels, it has none, however long the caller's is open.
-      return withSpan(
-        Effect.uninterruptibleMask((restore) =>
-          Effect.flatMap(Effect.scope, (scope) =>
-            Effect.flatMap(Scope.fork(scope, scope.strategy), (inner) =>
-              restore(client[Redis.Listen](subscription, {
-                onMessage: (message) =>
-                  inbox.put(message),
-                onGap: () => inbox.disconnected()
-              })).pipe(
-                Scope.extend(inner),
-                Effect.onError((cause) => Scope.close(inner, Exit.failCause(cause))),
-                Effect.zipRight(Scope.addFinalizer(inner, Effect.sync(() => inbox.close()))),
-                Effect.as(result)
-              )))
-        ),
-        "pubsub.subscribe",
-        attributes(name)
-      )
-    }
+    ): Effect.Effect<Subscription<any, any>, RedisError, Scope.Scope> =>
+      Effect.suspend(() => {
+        const operation = "PubSub.subscribe"
+        const bad = checkTarget(operation, target, options.skipOwn ?? false)
+        if (bad !== undefined) return Effect.fail(bad)
+        const inbox = inboxOf(operation, options.buffer)
+        if (!(inbox instanceof Inbox)) return Effect.fail(inbox)
+        return withSpan(
+          Effect.as(client[Redis.Listen](subscriptionTo(target), inbox), new Reader(inbox, target, options, own)),
+          "pubsub.subscribe",
+          attributes(nameOf(target))
+        )
+      })
 
     const subscribe = (
       target: Target<any>,
       options?: SubscribeOptions
     ): Stream.Stream<any, any> =>
-      Stream.unwrapScoped(Effect.map(subscribeScoped(target, options), ({ stream }) =>
-        stream))
+      Stream.unwrapScoped(Effect.map(subscribeScoped(target, options), ({ stream }) => stream))
 
     return { publish, subscribe, subscribeScoped }
   })

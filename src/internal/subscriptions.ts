@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import type { DriverSubscriber, Gap, Message, SubscriptionKind } from "../RedisClient.js"
 import type { RedisError } from "../RedisError.js"
 import { messagesDropped, subscriptionGaps } from "./metrics.js"
@@ -20,36 +20,50 @@ export interface Listener {
   readonly onMessage: (message: Message) => void
   /** The connection was lost, so messages may be missing here. */
   readonly onGap: () => void
+  /** It was ready, and its scope ends it. */
+  readonly onEnd?: (() => void) | undefined
 }
 
 /** One call of `listen`. */
-interface Subscriber {
-  readonly listener: Listener
+class Subscriber {
   /** Groups that are lost at present. */
-  lost: Set<string> | undefined
+  lost: Set<string> | undefined = undefined
   /** Others have come back, and messages of them may have been missed since the last element. */
-  missed: boolean
+  missed = false
+
+  constructor(readonly listener: Listener) {}
 }
 
-interface Entry {
-  readonly kind: SubscriptionKind
-  readonly name: string
-  readonly subscribers: Set<Subscriber>
+/** The server takes several channels or patterns with one command, but shard channels only of one slot. */
+const groupOf = (kind: SubscriptionKind, name: string): string => kind === "shard" ? `shard ${hashSlot(name)}` : kind
+
+/** A process can have very many of these, each with one subscriber. */
+class Entry {
+  readonly subscribers: Array<Subscriber>
   /** Names that come back together, with one command. */
   readonly group: string
   /** Counts outages and their ends. */
-  outage: number
-  /** Subscribing and unsubscribing of one name never cross. */
-  readonly lock: Effect.Semaphore
+  outage = 0
+  /** There as long as somebody subscribes or unsubscribes, and how many do. */
+  lock: Effect.Semaphore | undefined = undefined
+  locking = 0
   /** `maybe` when SUBSCRIBE was sent and not confirmed, and when the connection was lost since. */
-  state: "no" | "maybe" | "confirmed"
+  state: "no" | "maybe" | "confirmed" = "no"
   /** A message came before the confirmation: it is there, and can be lost again. */
-  heard: boolean
+  heard = false
+
+  constructor(readonly kind: SubscriptionKind, readonly name: string, subscriber: Subscriber) {
+    this.subscribers = [subscriber]
+    this.group = groupOf(kind, name)
+  }
 }
 
 /** @internal */
 export interface Subscriptions {
-  /** Done when the server has confirmed every name; the scope ends it. */
+  /**
+   * Done when the server has confirmed every name; the scope ends it. When it can't have all of them it has none, however
+   * long the scope is open.
+   */
   readonly listen: (
     kind: SubscriptionKind,
     names: ReadonlyArray<string>,
@@ -115,9 +129,6 @@ const found = (subscriber: Subscriber, group: string): void => {
   if (subscriber.lost.size === 0) gap(subscriber)
 }
 
-/** The server takes several channels or patterns with one command, but shard channels only of one slot. */
-const groupOf = (kind: SubscriptionKind, name: string): string => kind === "shard" ? `shard ${hashSlot(name)}` : kind
-
 /** @internal */
 export const make = (
   driver: DriverSubscriber,
@@ -125,8 +136,19 @@ export const make = (
   makeMessage: (kind: SubscriptionKind, name: string, channel: string, bytes: Uint8Array) => Message
 ): Effect.Effect<Subscriptions, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const entries = new Map<string, Entry>()
-    const keyOf = (kind: SubscriptionKind, name: string) => `${kind} ${name}`
+    const entries = {
+      channel: new Map<string, Entry>(),
+      pattern: new Map<string, Entry>(),
+      shard: new Map<string, Entry>()
+    }
+    const forEachEntry = (
+      concerns: (kind: SubscriptionKind, name: string) => boolean,
+      f: (entry: Entry) => void
+    ): void => {
+      for (const each of Object.values(entries)) {
+        for (const entry of each.values()) if (concerns(entry.kind, entry.name)) f(entry)
+      }
+    }
     const fork = yield* FiberSet.makeRuntime<never>()
     // The client may be made where nothing can be interrupted, and its end must not wait for a timer.
     const run = <A, E>(effect: Effect.Effect<A, E>) => fork(Effect.interruptible(effect))
@@ -138,61 +160,78 @@ export const make = (
         Effect.retry({ schedule: retry, while: mayRetry })
       )
 
-    const acquireName = (
-      kind: SubscriptionKind,
-      name: string,
-      subscriber: Subscriber
-    ): Effect.Effect<void, RedisError> =>
-      Effect.suspend(() => {
-        const key = keyOf(kind, name)
-        let entry = entries.get(key)
-        if (entry === undefined) {
-          entry = {
-            kind,
-            name,
-            subscribers: new Set(),
-            group: groupOf(kind, name),
-            outage: 0,
-            lock: Effect.unsafeMakeSemaphore(1),
-            state: "no",
-            heard: false
-          }
-          entries.set(key, entry)
-        }
-        const present = entry
-        present.subscribers.add(subscriber)
-        return present.lock.withPermits(1)(Effect.suspend(() => {
-          if (present.state === "confirmed") return Effect.void
-          present.state = "maybe"
-          return Effect.zipRight(subscribeName(present), Effect.sync(() => void (present.state = "confirmed")))
-        })).pipe(
-          Effect.onExit((exit) => exit._tag === "Failure" ? releaseName(kind, name, subscriber) : Effect.void)
+    /** Subscribing and unsubscribing of one name never cross. */
+    const alone = <E>(entry: Entry, effect: Effect.Effect<void, E>): Effect.Effect<void, E> =>
+      Effect.uninterruptibleMask((restore) => {
+        const lock = entry.lock ??= Effect.unsafeMakeSemaphore(1)
+        entry.locking++
+        return Effect.ensuring(
+          restore(lock.withPermits(1)(effect)),
+          Effect.sync(() => {
+            if (--entry.locking === 0) entry.lock = undefined
+          })
         )
       })
 
-    const releaseName = (kind: SubscriptionKind, name: string, subscriber: Subscriber): Effect.Effect<void> =>
+    const join = (kind: SubscriptionKind, name: string, subscriber: Subscriber): Entry => {
+      const present = entries[kind].get(name)
+      if (present !== undefined) {
+        present.subscribers.push(subscriber)
+        return present
+      }
+      const entry = new Entry(kind, name, subscriber)
+      entries[kind].set(name, entry)
+      return entry
+    }
+
+    const confirmed = (entry: Entry): Effect.Effect<void, RedisError> =>
+      alone(
+        entry,
+        Effect.suspend(() => {
+          if (entry.state === "confirmed") return Effect.void
+          entry.state = "maybe"
+          return Effect.zipRight(subscribeName(entry), Effect.sync(() => void (entry.state = "confirmed")))
+        })
+      )
+
+    const leave = (entry: Entry, subscriber: Subscriber): Effect.Effect<void> =>
       Effect.suspend(() => {
-        const key = keyOf(kind, name)
-        const entry = entries.get(key)
-        if (entry === undefined) return Effect.void
-        entry.subscribers.delete(subscriber)
-        return entry.lock.withPermits(1)(Effect.suspend(() => {
-          if (entry.subscribers.size > 0) return Effect.void
-          const subscribed = entry.state !== "no"
-          entry.state = "no"
-          // Without a connection there is nothing left to undo: the next one starts without subscriptions.
-          return (subscribed ? Effect.ignore(driver.unsubscribe(kind, [name])) : Effect.void).pipe(
-            Effect.zipRight(Effect.sync(() => {
-              if (entry.subscribers.size === 0 && entries.get(key) === entry) entries.delete(key)
-            }))
-          )
-        }))
+        const at = entry.subscribers.indexOf(subscriber)
+        if (at >= 0) entry.subscribers.splice(at, 1)
+        return entry.subscribers.length > 0 ? Effect.void : alone(entry, unsubscribed(entry))
       })
+
+    const unsubscribed = (entry: Entry): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        if (entry.subscribers.length > 0) return Effect.void
+        const { kind, name, state } = entry
+        entry.state = "no"
+        // Without a connection there is nothing left to undo: the next one starts without subscriptions.
+        return Effect.zipRight(
+          state === "no" ? Effect.void : Effect.ignore(driver.unsubscribe(kind, [name])),
+          Effect.sync(() => {
+            if (entry.subscribers.length === 0 && entries[kind].get(name) === entry) entries[kind].delete(name)
+          })
+        )
+      })
+
+    const forEach = <E>(joined: ReadonlyArray<Entry>, f: (entry: Entry) => Effect.Effect<void, E>) =>
+      joined.length === 1 ? f(joined[0]!) : Effect.forEach(joined, f, { concurrency: "unbounded", discard: true })
+
+    const leaveAll = (joined: ReadonlyArray<Entry>, subscriber: Subscriber) =>
+      forEach(joined, (entry) => leave(entry, subscriber))
+
+    /** What a scope keeps of it. */
+    const ending = (joined: ReadonlyArray<Entry>, subscriber: Subscriber) => () =>
+      Effect.uninterruptible(Effect.suspend(() => {
+        subscriber.listener.onEnd?.()
+        return leaveAll(joined, subscriber)
+      }))
 
     /** One group. A later outage of a name leaves it to whoever restores it after that. */
     const restore = (group: ReadonlyArray<readonly [entry: Entry, outage: number]>): Effect.Effect<void> => {
       const lost = () =>
-        group.flatMap(([entry, outage]) => entry.outage === outage && entry.subscribers.size > 0 ? [entry] : [])
+        group.flatMap(([entry, outage]) => entry.outage === outage && entry.subscribers.length > 0 ? [entry] : [])
       return Effect.suspend(() => {
         const entries = lost()
         const first = entries[0]
@@ -216,7 +255,7 @@ export const make = (
 
     driver.listen({
       onMessage: (kind, name, channel, bytes) => {
-        const entry = entries.get(keyOf(kind, name))
+        const entry = entries[kind].get(name)
         if (entry === undefined) return
         if (entry.state === "maybe") entry.heard = true
         const message = makeMessage(kind, name, channel, bytes)
@@ -226,9 +265,8 @@ export const make = (
           subscriber.listener.onMessage(message)
         }
       },
-      onDown: (concerns = () => true) => {
-        for (const entry of entries.values()) {
-          if (!concerns(entry.kind, entry.name)) continue
+      onDown: (concerns = () => true) =>
+        forEachEntry(concerns, (entry) => {
           entry.outage++
           if (entry.state === "confirmed" || entry.heard) {
             entry.heard = false
@@ -236,36 +274,31 @@ export const make = (
             entry.state = "maybe"
             entry.subscribers.forEach((subscriber) => (subscriber.lost ??= new Set()).add(entry.group))
           }
-        }
-      },
+        }),
       onUp: (concerns = () => true) => {
         const groups = new Map<string, Array<readonly [Entry, number]>>()
-        for (const entry of entries.values()) {
-          if (entry.subscribers.size === 0 || !concerns(entry.kind, entry.name)) continue
+        forEachEntry(concerns, (entry) => {
+          if (entry.subscribers.length === 0) return
           const lost = [entry, ++entry.outage] as const
           const group = groups.get(entry.group)
           if (group === undefined) groups.set(entry.group, [lost])
           else group.push(lost)
-        }
+        })
         for (const group of groups.values()) run(restore(group))
       }
     })
 
     return {
       listen: (kind, names, listener) =>
-        Effect.suspend(() => {
-          const subscriber: Subscriber = { listener, lost: undefined, missed: false }
-          return Effect.forEach(
-            new Set(names),
-            (name) =>
-              Effect.uninterruptibleMask((restore) =>
-                Effect.zipRight(
-                  restore(acquireName(kind, name, subscriber)),
-                  Effect.addFinalizer(() => releaseName(kind, name, subscriber))
-                )
-              ),
-            { concurrency: "unbounded", discard: true }
-          )
-        })
+        Effect.uninterruptibleMask((restore) =>
+          Effect.flatMap(Effect.scope, (scope) => {
+            const subscriber = new Subscriber(listener)
+            const joined = Array.from(new Set(names), (name) => join(kind, name, subscriber))
+            return restore(forEach(joined, confirmed)).pipe(
+              Effect.onError(() => leaveAll(joined, subscriber)),
+              Effect.zipRight(Scope.addFinalizerExit(scope, ending(joined, subscriber)))
+            )
+          })
+        )
     }
   })

@@ -27,9 +27,9 @@ const run = (policy: "drop-oldest" | "drop-newest", capacity: number, steps: Rea
   let put = 0
   let outages = 0
   for (const each of steps) {
-    if (each === "put") inbox.put(put++)
+    if (each === "put") inbox.onMessage(put++)
     else if (each === "disconnected") {
-      inbox.disconnected()
+      inbox.onGap()
       outages++
     } else read(each)
   }
@@ -78,8 +78,8 @@ describe("what waits for a subscriber", () => {
     it(`holds no more than its messages and a mark for each: ${policy}`, () => {
       const inbox = new Inbox<number>(10, policy)
       for (let i = 0; i < 100_000; i++) {
-        inbox.put(i)
-        if (i % 3 === 0) inbox.disconnected()
+        inbox.onMessage(i)
+        if (i % 3 === 0) inbox.onGap()
       }
       assert.strictEqual(inbox.dropped, 99_990)
       const held = inbox.take(Infinity)
@@ -92,8 +92,8 @@ describe("what waits for a subscriber", () => {
 
   it("ends when there is no room, with what waits still to be read", () => {
     const inbox = new Inbox<number>(2, "fail")
-    for (let i = 0; i < 4; i++) inbox.put(i)
-    inbox.disconnected()
+    for (let i = 0; i < 4; i++) inbox.onMessage(i)
+    inbox.onGap()
     assert.isTrue(inbox.isEnded)
     assert.isTrue(inbox.overflown)
     assert.strictEqual(inbox.dropped, 1)
@@ -103,10 +103,10 @@ describe("what waits for a subscriber", () => {
 
   it("is empty when it is closed", () => {
     const inbox = new Inbox<number>(2, "drop-oldest")
-    inbox.put(0)
-    inbox.close()
-    inbox.put(1)
-    inbox.disconnected()
+    inbox.onMessage(0)
+    inbox.onEnd()
+    inbox.onMessage(1)
+    inbox.onGap()
     assert.isTrue(inbox.isEmpty)
     assert.isTrue(inbox.isEnded)
     assert.isFalse(inbox.overflown)

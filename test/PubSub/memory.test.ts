@@ -48,6 +48,57 @@ const logs = (into: Array<string>) =>
   )
 
 describe("messages in memory", () => {
+  it.scoped("what subscribes can be run again, and each time it is another subscription", () =>
+    Effect.gen(function*() {
+      const pubsub = yield* PubSub.PubSub
+      const first = Stream.runHead(pubsub.subscribe(Numbers))
+      const opened = pubsub.subscribeScoped(Numbers)
+      for (let n = 1; n <= 2; n++) {
+        const [one, other] = [yield* Effect.fork(first), yield* Effect.fork(first)]
+        yield* settle
+        yield* Effect.scoped(Effect.gen(function*() {
+          const [left, right] = [yield* opened, yield* opened]
+          yield* pubsub.publish(Numbers, n)
+          assert.deepStrictEqual([(yield* left.take).payload, (yield* right.take).payload], [n, n])
+        }))
+        for (const fiber of [one, other]) {
+          assert.deepStrictEqual(Option.map(yield* Fiber.join(fiber), ({ payload }) => payload), Option.some(n))
+        }
+      }
+    }).pipe(withServer))
+
+  it.scoped("channels that share a schema share neither version nor format", () =>
+    Effect.gen(function*() {
+      const client = yield* RedisClient
+      const reads = <F extends PubSub.Format>(channel: PubSub.Channel<string, F>) =>
+        PubSub.subscribeScoped(channel, { failures: true })
+      const readers = [
+        yield* reads(PubSub.channel("shared", Schema.String)),
+        yield* reads(PubSub.channel("shared", Schema.String, { version: 2 })),
+        yield* reads(PubSub.channel("shared", Schema.String, { format: "plain" }))
+      ]
+      const message = (version: number) =>
+        JSON.stringify({ version, id: "x", source: "y", timestamp: 0, payload: `v${version}` })
+      const next = Effect.forEach(readers, ({ take }) =>
+        Effect.map(take, (each) => each._tag === "Message" ? each.payload : each.reason))
+      yield* client.publish("shared", message(1))
+      assert.deepStrictEqual(yield* next, ["v1", "version", message(1)])
+      yield* client.publish("shared", message(2))
+      assert.deepStrictEqual(yield* next, ["version", "v2", message(2)])
+    }).pipe(withServer))
+
+  it.scoped("what a publisher says of a message can hold anything", () =>
+    Effect.gen(function*() {
+      const odd = "\"},\\ \u2028 \u{1F600} \ud800 \n"
+      const [message] = yield* Effect.gen(function*() {
+        const subscription = yield* PubSub.subscribeScoped(Numbers)
+        yield* PubSub.publish(Numbers, 1, { type: odd, correlationId: odd })
+        return yield* takeN(subscription, 1)
+      }).pipe(Effect.provide(PubSub.layerWith({ source: odd })))
+      assert.strictEqual(message.source, odd)
+      assert.deepStrictEqual([message.type, message.correlationId], [Option.some(odd), Option.some(odd)])
+    }).pipe(withServer))
+
   it.scoped("an outage is one Gap for each subscription, in its place", () =>
     Effect.gen(function*() {
       const server = yield* RedisTestServer.RedisTestServer
