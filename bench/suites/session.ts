@@ -107,13 +107,21 @@ const getAndTouch = (loops: number, target: number): Case => ({
   })
 })
 
+const USERS = 50_000
+
+/** Logins of users who have no sessions at first, and a few at the end. */
 const create = (loops: number, target: number): Case => ({
   measures: [measure(`session.create.${loops}`, target)],
   contenders: Effect.gen(function*() {
     const { sessions, store } = yield* setUp
+    let logins = 0
+    let theirs = 0
     return [
-      { name: "ours", slice: fibers(loops, (n) => sessions.create({ userId: `user:${n}`, data, device })) },
-      { name: "connect-redis, set", slice: promises(loops, (n) => store.set(newId(), theirSession(n))) }
+      {
+        name: "ours",
+        slice: fibers(loops, () => sessions.create({ userId: `user:${logins++ % USERS}`, data, device }))
+      },
+      { name: "connect-redis, set", slice: promises(loops, () => store.set(newId(), theirSession(theirs++ % USERS))) }
     ]
   })
 })

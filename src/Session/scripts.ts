@@ -25,10 +25,16 @@ const SAMPLE = 16
 
 const HEADER = `^1${"%d".repeat(52)}\\n`
 
-const reading = `
+const start = `
 local sessions, tracked = KEYS[1], KEYS[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+`
+
+/** Functions cost more than what they do, so a script decides with this whether it needs any. */
+const lives = (value: string) => `string.byte(${value}) == 49 and (tonumber(string.sub(${value}, 2, 14)) or 0) > now`
+
+const finding = `
 local purge
 
 local function is_session(value)
@@ -148,7 +154,7 @@ local function used(value, authenticated, idle, absolute)
 end
 `
 
-const writing = reading + changing
+const writing = start + finding + changing
 
 /** The hash of a user, and the sorted set of ends when they are watched for. */
 export type Keys = ReadonlyArray<string>
@@ -163,11 +169,12 @@ export interface Settings {
   readonly touchEvery: string
 }
 
-/** A record, its id, and the server's time. */
+/** A record, and the server's time. */
 export interface Found {
   readonly now: number
-  readonly id: string
   readonly record: string
+  /** Another id than the one that was asked for. */
+  readonly id: string | undefined
 }
 
 const isText = (reply: Reply | undefined): reply is string => typeof reply === "string"
@@ -175,10 +182,12 @@ const isText = (reply: Reply | undefined): reply is string => typeof reply === "
 const found = (reply: Reply): Either.Either<Found | undefined, string> => {
   if (reply === null) return Either.right(undefined)
   if (Array.isArray(reply)) {
-    const [now, id, record] = reply as ReadonlyArray<Reply>
-    if (typeof now === "number" && isText(id) && isText(record)) return Either.right({ now, id, record })
+    const [now, record, id] = reply as ReadonlyArray<Reply>
+    if (typeof now === "number" && isText(record) && (id === undefined || isText(id))) {
+      return Either.right({ now, record, id })
+    }
   }
-  return Either.left("nothing, or a time, an id and a record")
+  return Either.left("nothing, or a time, a record and an id")
 }
 
 /** An id with its record. */
@@ -200,14 +209,20 @@ const flag = (value: boolean): string => value ? "1" : "0"
 /**
  * Reads a session. O(1).
  *
- * KEYS hash. ARGV id. Returns the server's time, the id and the record, or nothing.
+ * KEYS hash. ARGV id. Returns the server's time, the record, and the id that replaced the one that was asked for; or nothing.
  */
 export const get = RedisScript.make({
   name: "session.get",
   idempotent: true,
-  lua: `${reading}
-local id, value = find(ARGV[1])
-return value and { now, id, value }`,
+  lua: `${start}
+local value = redis.call('HGET', sessions, ARGV[1])
+if not value then return false end
+-- Most of the time this is all.
+if ${lives("value")} then return { now, value } end
+${finding}
+local id
+id, value = find(ARGV[1])
+return value and { now, value, id }`,
   params: ([sessions]: Keys, id: string) => ({ keys: [sessions!], args: [id] }),
   result: found
 })
@@ -217,21 +232,49 @@ return value and { now, id, value }`,
  * sessions than allowed, else O(n log n) in them.
  *
  * KEYS hash, ends. ARGV channel, id, idle and absolute limit, how many a user may have (0: any number), whether to evict,
- * the device that may have only this one (or nothing), the record without its first line. Returns the time, the first
- * line, and what was evicted; or how many there are when there is no room.
+ * the device that may have only this one (or nothing), the record without its first line. Returns that first line, and
+ * what was evicted; or how many there are when there is no room.
  */
 export const create = RedisScript.make({
   name: "session.create",
   idempotent: true,
-  lua: `${writing}
+  lua: `${start}
 local id, idle, absolute, limit, device = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[7]
-local evict, n = ARGV[6] == '1', redis.call('HLEN', sessions)
--- It was stored before, and the reply was lost.
-local mine = n > 0 and redis.call('HGET', sessions, id)
-if is_session(mine) then return { now, string.sub(mine, 1, 53) } end
-local result = { now, header(now, string.format('%013.0f', now), idle, absolute) }
-if device == '' and (limit == 0 or n < limit) then
-  if n > 0 then purge_some() end
+local n = redis.call('HLEN', sessions)
+local has_room, some = device == '' and (limit == 0 or n < limit), nil
+local is_plain = not tracked and (n == 0 or has_room)
+if n > 0 and has_room then
+  some = redis.call('HRANDFIELD', sessions, ${SAMPLE}, 'WITHVALUES')
+  for i = 2, #some, 2 do
+    if not (${lives("some[i]")}) then is_plain = false end
+  end
+end
+local born, expires = string.format('%013.0f', now), now + math.min(idle, absolute)
+local first = '1' .. string.format('%013.0f', expires) .. born .. born .. born
+local value = first .. '\\n' .. ARGV[8]
+-- What was stored before when the reply was lost.
+local function stored()
+  local value = redis.call('HGET', sessions, id)
+  return value and { string.sub(value, 1, 53) }
+end
+-- Most of the time this is all.
+if is_plain then
+  if redis.call('HSETNX', sessions, id, value) == 0 then return stored() end
+  if n == 0 then
+    redis.call('PEXPIREAT', sessions, expires)
+  elseif redis.call('PEXPIREAT', sessions, expires, 'GT') == 0 then
+    redis.call('PEXPIREAT', sessions, expires, 'NX')
+  end
+  redis.call('PUBLISH', ARGV[1], 'created\\n' .. born .. '\\n' .. id .. '\\n\\n' .. string.match(ARGV[8], '[^\\n]*'))
+  return { first }
+end
+local before = stored()
+if before then return before end
+${finding}
+${changing}
+local result = { first }
+if some then
+  purge(some)
 elseif n > 0 then
   local same, others = {}, {}
   for _, session in ipairs(purge(all())) do
@@ -239,7 +282,7 @@ elseif n > 0 then
     list[#list + 1] = session
   end
   if limit > 0 and #others >= limit then
-    if not evict then return #others + #same end
+    if ARGV[6] ~= '1' then return #others + #same end
     -- Who was not seen for longest goes first.
     table.sort(others, function(a, b)
       local left, right = string.sub(a.value, 28, 40) .. a.value, string.sub(b.value, 28, 40) .. b.value
@@ -257,7 +300,6 @@ elseif n > 0 then
     for i = 1, #others - limit + 1 do drop(others[i], 'limit') end
   end
 end
-local value = result[2] .. '\\n' .. ARGV[8]
 redis.call('HSET', sessions, id, value)
 keep(ends(value), redis.call('HLEN', sessions) == 1)
 tell('created', id, value)
@@ -287,19 +329,14 @@ return result`,
   }),
   result: (
     reply
-  ): Either.Either<
-    number | { readonly now: number; readonly header: string; readonly evicted: ReadonlyArray<Entry> },
-    string
-  > => {
+  ): Either.Either<number | { readonly header: string; readonly evicted: ReadonlyArray<Entry> }, string> => {
     if (typeof reply === "number") return Either.right(reply)
     if (Array.isArray(reply)) {
-      const [now, header, ...rest] = reply as ReadonlyArray<Reply>
+      const [header, ...rest] = reply as ReadonlyArray<Reply>
       const evicted = entries(rest)
-      if (typeof now === "number" && isText(header) && evicted !== undefined) {
-        return Either.right({ now, header, evicted })
-      }
+      if (isText(header) && evicted !== undefined) return Either.right({ header, evicted })
     }
-    return Either.left("a number, or a time, a text and evicted sessions")
+    return Either.left("a number, or a text and evicted sessions")
   }
 })
 
@@ -312,17 +349,17 @@ return result`,
 export const touch = RedisScript.make({
   name: "session.touch",
   idempotent: true,
-  lua: `${reading}
-local function is_due(value)
-  return is_session(value) and now - tonumber(string.sub(value, 28, 40)) >= tonumber(ARGV[5])
-end
+  lua: `${start}
+local value = redis.call('HGET', sessions, ARGV[2])
+if not value then return false end
 -- Most of the time this is all.
-local id, value = find(ARGV[2])
-if value and not is_due(value) then return { now, id, value } end
+if ${lives("value")} and now - ARGV[5] < (tonumber(string.sub(value, 28, 40)) or 0) then return { now, value } end
+${finding}
 ${changing}
+local id
 id, value = find(ARGV[2])
 if not value then return false end
-if is_due(value) then
+if is_session(value) and now - tonumber(string.sub(value, 28, 40)) >= tonumber(ARGV[5]) then
   local print = string.match(value, '^[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n([^\\n]*)')
   if ARGV[6] == '' or print == '' or print == ARGV[6] then
     value = used(value, nil, tonumber(ARGV[3]), tonumber(ARGV[4]))
@@ -331,7 +368,7 @@ if is_due(value) then
     purge_some()
   end
 end
-return { now, id, value }`,
+return { now, value, id }`,
   params: (keys: Keys, { absolute, channel, idle, touchEvery }: Settings, id: string, fingerprint: string) => ({
     keys,
     args: [channel, id, idle, absolute, touchEvery, fingerprint]
@@ -352,7 +389,7 @@ export const update = RedisScript.make({
   lua: `${writing}
 local id, value = find(ARGV[2])
 if not value then return false end
-if not is_session(value) then return { now, id, value } end
+if not is_session(value) then return { now, value, id } end
 local line, lines = 0, {}
 for text in string.gmatch(value .. '\\n', '([^\\n]*)\\n') do
   line = line + 1
@@ -373,7 +410,7 @@ for i = 3, #ARGV, 2 do
 end
 value = table.concat(lines, '\\n')
 redis.call('HSET', sessions, id, value)
-return { now, id, value }`,
+return { now, value, id }`,
   params: (keys: Keys, { channel }: Settings, id: string, fields: ReadonlyArray<Field>) => ({
     keys,
     args: [channel, id, ...fields.flat()]
@@ -396,12 +433,12 @@ local value = redis.call('HGET', sessions, new)
 -- It was done before, and the reply was lost.
 if is_session(value) then
   if ends(value) <= now then return false end
-  return { now, new, value }
+  return { now, value, new }
 end
 local id
 id, value = find(old)
 if not value or id ~= old then return false end
-if not is_session(value) then return { now, id, value } end
+if not is_session(value) then return { now, value, id } end
 value = used(value, ARGV[7] == '1' and string.format('%013.0f', now), tonumber(ARGV[4]), tonumber(ARGV[5]))
 redis.call('HSET', sessions, new, value)
 if grace > 0 then
@@ -412,7 +449,7 @@ end
 keep(ends(value))
 tell('rotated', new, value, old)
 purge_some()
-return { now, new, value }`,
+return { now, value, new }`,
   params: (
     keys: Keys,
     { absolute, channel, idle }: Settings,

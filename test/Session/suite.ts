@@ -576,6 +576,24 @@ export const suite = (
         assert.deepStrictEqual((yield* events).map(({ _tag, id }) => [_tag, id])[2], ["Expired", over.session.id])
       }).pipe(Effect.scoped))
 
+    it.effect("a login removes what is over, and tells it, when there is room anyway", () =>
+      Effect.gen(function*() {
+        const sessions = yield* open("replaced", { idleTimeout: "500 millis", touchEvery: 0 })
+        const { all: events } = yield* collect(sessions, time)
+        const over = yield* sessions.create({ userId: "u", data })
+        yield* elapse("300 millis")
+        const alive = yield* sessions.create({ userId: "u", data })
+        yield* elapse("300 millis")
+        const last = yield* sessions.create({ userId: "u", data })
+        yield* eventually(Effect.map(events, (all) => all.length === 4))
+        assert.deepStrictEqual(
+          (yield* events).slice(2).map(({ _tag, id }) => [_tag, id]),
+          [["Expired", over.session.id], ["Created", last.session.id]]
+        )
+        assert.strictEqual((yield* error(sessions.getAndTouch(over.token)))._tag, "SessionNotFound")
+        assert.isTrue(yield* sessions.isValid(alive.token))
+      }).pipe(Effect.scoped))
+
     it.effect("a sweep finds all that is over, each once, however many sweep", () =>
       Effect.gen(function*() {
         const sessions = yield* open("sweep", { watchExpiry: true, idleTimeout: "400 millis", touchEvery: 0 })
