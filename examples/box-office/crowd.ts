@@ -1,7 +1,7 @@
 /**
  * The buyers: all want the best seats, and not all behave.
  */
-import { Array, Duration, Effect, Option, Random } from "effect"
+import { Array, Clock, Duration, Effect, Option, Random } from "effect"
 import { RedisClient } from "effect-redis-kit"
 import { randomUUID } from "node:crypto"
 import { beside, buy, CardRefused, LIFE, type Sale, saleKeys, venueKeys } from "./sale.js"
@@ -96,18 +96,17 @@ const buyer = (sale: Sale, name: string, tally: Tally, receipts: Array<string>) 
       const best = venue.rows.filter((row) => beside(row, party, (seat) => !taken.has(seat)).length > 0).slice(0, 5)
       if (!Array.isNonEmptyArray(best)) return "soldOut"
       const row = yield* Random.choice(best)
-      receipts.push(
-        yield* buy({
-          sale,
-          venue,
-          row,
-          buyer: name,
-          party,
-          pay: () => pay,
-          careless: temper.careless ?? false,
-          onWaited
-        })
-      )
+      const { id } = yield* buy({
+        sale,
+        venue,
+        row,
+        buyer: name,
+        party,
+        pay: () => pay,
+        careless: temper.careless ?? false,
+        onWaited
+      })
+      receipts.push(id)
       return "bought"
     }).pipe(Effect.catchAll((error) => Effect.succeed(outcomes[error._tag] ?? "redisErrors")))
 
@@ -132,15 +131,21 @@ export interface Crowd {
   /** The same crowd wants the same seats again. */
   readonly seed: string
   readonly tally: Tally
+  /** How many come in a second; all at once by default. */
+  readonly pace?: number | undefined
 }
 
 /** Lets everybody in, waits until all are gone, and writes down what was seen. */
-export const letIn = ({ buyers, sale, seed, tally }: Crowd) =>
+export const letIn = ({ buyers, pace = Infinity, sale, seed, tally }: Crowd) =>
   Effect.scoped(Effect.gen(function*() {
     const redis = yield* RedisClient.RedisClient
     const keys = saleKeys(sale)
     const seller = randomUUID()
     const receipts: Array<string> = []
+    const start = yield* Clock.currentTimeMillis
+    /** Until it is the turn of this one. */
+    const turn = (n: number) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.sleep(Math.max(0, start + n / pace * 1000 - now)))
 
     yield* Effect.acquireRelease(
       Effect.zipRight(redis.sadd(keys.sellers, seller), redis.expire(keys.sellers, LIFE)),
@@ -148,7 +153,7 @@ export const letIn = ({ buyers, sale, seed, tally }: Crowd) =>
     )
     yield* Effect.forEach(
       Array.makeBy(buyers, (n) => `${seed}-${n + 1}`),
-      (name) => Effect.withRandom(buyer(sale, name, tally, receipts), Random.make(name)),
+      (name, n) => Effect.zipRight(turn(n), Effect.withRandom(buyer(sale, name, tally, receipts), Random.make(name))),
       { concurrency: INSIDE, discard: true }
     )
     // From here on, whoever audits the sale knows what these buyers were told.

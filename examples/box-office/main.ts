@@ -9,10 +9,11 @@ import { randomUUID } from "node:crypto"
 import { fileURLToPath } from "node:url"
 import { evening, type Screen } from "./box-office.js"
 import { emptyTally, letIn } from "./crowd.js"
-import { HELP, type Options, parse } from "./options.js"
+import { HELP, type Options, parse, type Port } from "./options.js"
 import { headline, summary, verdict } from "./report.js"
 import { close, type Sale } from "./sale.js"
 import { plan } from "./venues.js"
+import { serve } from "./web/server.js"
 
 /** Where it is, is up to `RedisLive`. */
 const hasServer = [process.env.REDIS_URL, process.env.REDIS_HOST].some((value) => value !== undefined && value !== "")
@@ -31,7 +32,7 @@ const worker = (args: ReadonlyArray<string>): Effect.Effect<void, WorkerFailed> 
   })
 
 /** As many processes as are wanted, each with its share of the buyers. */
-const workers = (sale: Sale, { buyers, processes, seats, venues }: Options, seed: string) =>
+const workers = (sale: Sale, { buyers, pace, processes, seats, venues }: Options, seed: string) =>
   Effect.forEach(
     Array.from({ length: processes }, (_, n) => Math.floor((buyers + n) / processes)),
     (share, n) =>
@@ -41,7 +42,8 @@ const workers = (sale: Sale, { buyers, processes, seats, venues }: Options, seed
         `--seed=${seed}-${n + 1}`,
         `--venues=${venues}`,
         `--seats=${seats}`,
-        `--buyers=${share}`
+        `--buyers=${share}`,
+        ...(pace === undefined ? [] : [`--pace=${Math.ceil(pace / processes)}`])
       ]),
     { concurrency: "unbounded", discard: true }
   )
@@ -53,25 +55,42 @@ const screenOf = ({ check }: Options): Screen =>
     ? { show: (line) => Effect.sync(() => void process.stdout.write(`\r${line}\x1b[K`)), every: "500 millis" }
     : { show: Console.log, every: "3 seconds" }
 
+/** Serves the page until the scope closes, and says where it is. */
+const openPage = (sale: Sale, { exact, number }: Port) =>
+  serve(sale, number).pipe(
+    Effect.map((port) => `Page: http://localhost:${port}`),
+    Effect.catchTag("CannotListen", (error) =>
+      exact
+        ? error
+        : Effect.map(serve(sale, 0), (port) => `Page: http://localhost:${port} (${error.message})`)),
+    Effect.flatMap(Console.log)
+  )
+
 const program = (options: Options) =>
   Effect.gen(function*() {
     const sale: Sale = { id: options.sale ?? randomUUID().slice(0, 8), venues: plan(options.venues, options.seats) }
     const seed = options.seed ?? randomUUID().slice(0, 8)
-    const crowd = letIn({ sale, seed, buyers: options.buyers, tally: emptyTally() })
+    const crowd = letIn({ sale, seed, buyers: options.buyers, tally: emptyTally(), pace: options.pace })
     if (options.worker) {
       yield* crowd
       return
     }
     yield* Console.log(yield* headline(sale, options.buyers, hasServer ? "a Redis server" : "the server in memory"))
+    if (options.sale === undefined) yield* Effect.addFinalizer(() => Effect.ignore(close(sale)))
+    if (options.port !== undefined) yield* openPage(sale, options.port)
     const selling = Effect.if(options.processes > 1, {
       onTrue: () => workers(sale, options, seed),
       onFalse: () => crowd
     })
     const { audit, time } = yield* evening(sale, selling, screenOf(options))
     for (const line of [...yield* summary(sale, audit, time), ...verdict(audit)]) yield* Console.log(line)
-    if (options.sale === undefined) yield* close(sale)
-    if (audit.problems.length > 0) process.exitCode = 1
-  })
+    if (audit.problems.length > 0) {
+      process.exitCode = 1
+    } else if (options.port !== undefined && process.stdout.isTTY) {
+      yield* Console.log("The page stays open until Ctrl-C.")
+      return yield* Effect.never
+    }
+  }).pipe(Effect.scoped)
 
 const main = Effect.gen(function*() {
   const options = yield* parse(process.argv.slice(2))

@@ -15,10 +15,14 @@ export const HELP = `Box office: buyers fight for seats in the largest cities of
   --seats N       seats of all venues together (default 2400)
   --buyers N      buyers of all processes together (default 3000)
   --processes N   processes that sell (default 1)
+  --pace N        how many buyers come in a second (default: all at once)
+  --port N        where the page is served while seats are sold, 0 for any free port (default 3000, or any free port if
+                  that is taken). On a terminal it stays until Ctrl-C
+  --no-page       serves none
   --seed TEXT     the same seed makes the same crowd (default: another one each time)
   --sale ID       takes part in this sale, or opens it; all who do must agree on venues and seats. Its records stay for
                   an hour. (Default: a sale of its own, whose records are removed at the end)
-  --check         no progress, every check on a line of its own
+  --check         no progress and, without --port, no page
   --help
 
 It ends with 0 when the audit finds everything right, and with 1 when it does not.
@@ -29,6 +33,9 @@ export interface Options {
   readonly seats: number
   readonly buyers: number
   readonly processes: number
+  readonly pace: number | undefined
+  /** Where the page is; `undefined` for none. */
+  readonly port: Port | undefined
   readonly seed: string | undefined
   readonly sale: string | undefined
   readonly check: boolean
@@ -37,7 +44,15 @@ export interface Options {
   readonly worker: boolean
 }
 
-const limits = { venues: MAX_VENUES, seats: 100_000, buyers: 1_000_000, processes: 64 }
+export interface Port {
+  readonly number: number
+  /** Whether another one will do when this one is taken. */
+  readonly exact: boolean
+}
+
+const PORT = 3000
+
+const limits = { venues: MAX_VENUES, seats: 100_000, buyers: 1_000_000, processes: 64, pace: 1_000_000 }
 
 const defaults = { venues: 20, seats: 2400, buyers: 3000, processes: 1 }
 
@@ -53,6 +68,9 @@ export const parse = (args: ReadonlyArray<string>): Either.Either<Options, strin
             seats: { type: "string" },
             buyers: { type: "string" },
             processes: { type: "string" },
+            pace: { type: "string" },
+            port: { type: "string" },
+            "no-page": { type: "boolean", default: false },
             seed: { type: "string" },
             sale: { type: "string" },
             check: { type: "boolean", default: false },
@@ -62,15 +80,20 @@ export const parse = (args: ReadonlyArray<string>): Either.Either<Options, strin
         }),
       catch: (error) => error instanceof Error ? error.message : String(error)
     })
-    const whole = (name: keyof typeof limits): Either.Either<number, string> => {
-      const text = values[name]
-      if (text === undefined) return Either.right(defaults[name])
+    const number = (name: keyof typeof limits | "port", text: string, min: number, max: number) => {
       const n = Number(text)
-      return /^\d+$/.test(text) && n >= 1 && n <= limits[name]
+      return /^\d+$/.test(text) && n >= min && n <= max
         ? Either.right(n)
-        : Either.left(`--${name} must be a whole number from 1 to ${limits[name]}, but it is "${text}"`)
+        : Either.left(`--${name} must be a whole number from ${min} to ${max}, but it is "${text}"`)
     }
-    const { check, help, sale, seed, worker } = values
+    const whole = (name: keyof typeof defaults): Either.Either<number, string> => {
+      const text = values[name]
+      return text === undefined ? Either.right(defaults[name]) : number(name, text, 1, limits[name])
+    }
+    const { check, help, "no-page": noPage, pace, port, sale, seed, worker } = values
+    const given: Port | undefined = port === undefined
+      ? undefined
+      : { number: yield* number("port", port, 0, 65_535), exact: true }
     if (sale !== undefined && !/^[\w-]{1,64}$/.test(sale)) {
       return yield* Either.left(`--sale must be 1 to 64 letters, digits, "-" or "_", but it is "${sale}"`)
     }
@@ -79,6 +102,8 @@ export const parse = (args: ReadonlyArray<string>): Either.Either<Options, strin
       seats: yield* whole("seats"),
       buyers: yield* whole("buyers"),
       processes: yield* whole("processes"),
+      pace: pace === undefined ? undefined : yield* number("pace", pace, 1, limits.pace),
+      port: noPage ? undefined : given ?? (check || worker ? undefined : { number: PORT, exact: false }),
       seed,
       sale,
       check,

@@ -4,7 +4,8 @@
 import { type Array, Data, Duration, Effect, Option, Schema } from "effect"
 import { Lock, RedisClient, type RedisError, RedisScript, withLock } from "effect-redis-kit"
 import { randomUUID } from "node:crypto"
-import { capacity, type Row, type Venue } from "./venues.js"
+import { everythingChanged, tell } from "./live.js"
+import { capacity, type Row, seatsOf, type Section, type Venue } from "./venues.js"
 
 export interface Sale {
   readonly id: string
@@ -50,7 +51,7 @@ export const venueKeys = (sale: Sale, venue: Venue) => {
     seats: `${key}:seats`,
     /** List: every order, as JSON. It only grows, so a seat that is sold twice is there twice. */
     ledger: `${key}:ledger`,
-    /** Hash: orders, tickets, revenue. */
+    /** Hash: orders, tickets, revenue, and the tickets of each section as `sold:front` and so on. */
     totals: `${key}:totals`,
     /** Hash: row → the largest fencing token that was seen. */
     fences: `${key}:fences`
@@ -58,6 +59,9 @@ export const venueKeys = (sale: Sale, venue: Venue) => {
 }
 
 type VenueKeys = ReturnType<typeof venueKeys>
+
+/** The field of `totals` that counts the seats that are sold of a section. */
+export const soldOf = (section: Section) => `sold:${section}`
 
 export const saleKeys = ({ id }: Sale) => ({
   /** What is sold. */
@@ -96,26 +100,28 @@ const look = RedisScript.make({
 })
 
 /**
- * Writes an order and its seats. It does not look whether the seats are free: to keep others out is what the lock and
- * the fence are for, and the audit shows whether they do.
+ * Writes an order and its seats, and returns how many seats of the section are sold by now, or 0 if the fence refuses. It
+ * does not look whether the seats are free: to keep others out is what the lock and the fence are for, and the audit shows
+ * whether they do.
  */
 const sell = RedisScript.make({
   name: "box-office.sell",
   idempotent: true,
   lua: `${Lock.fenceLua}
     local seats, ledger, totals, fences = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-    local row, token, life, id, price, json = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+    local row, token, life, id, price = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+    local section, json = ARGV[6], ARGV[7]
     -- The same call once more, because its first reply was lost.
-    if redis.call("HGET", seats, ARGV[7]) == id then return 1 end
+    if redis.call("HGET", seats, ARGV[8]) == id then return tonumber(redis.call("HGET", totals, section)) end
     if not fence(fences, row, token) then return 0 end
-    for i = 7, #ARGV do redis.call("HSET", seats, ARGV[i], id) end
+    for i = 8, #ARGV do redis.call("HSET", seats, ARGV[i], id) end
     redis.call("RPUSH", ledger, json)
     redis.call("HINCRBY", totals, "orders", 1)
-    redis.call("HINCRBY", totals, "tickets", #ARGV - 6)
+    redis.call("HINCRBY", totals, "tickets", #ARGV - 7)
     redis.call("HINCRBY", totals, "revenue", price)
     for _, key in ipairs(KEYS) do redis.call("EXPIRE", key, life) end
-    return 1`,
-  params: ({ fences, ledger, seats, totals }: VenueKeys, order: Order) => ({
+    return redis.call("HINCRBY", totals, section, #ARGV - 7)`,
+  params: ({ fences, ledger, seats, totals }: VenueKeys, section: Section, order: Order) => ({
     keys: [seats, ledger, totals, fences],
     args: [
       order.row,
@@ -123,11 +129,12 @@ const sell = RedisScript.make({
       Duration.toSeconds(LIFE),
       order.id,
       order.price,
+      soldOf(section),
       Schema.encodeSync(Order.json)(order),
       ...order.seats
     ]
   }),
-  result: RedisScript.boolean
+  result: RedisScript.number
 })
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -161,12 +168,13 @@ export interface Purchase {
   readonly onWaited: (time: Duration.Duration) => void
 }
 
-/** Buys seats of one row, and returns the number of the order. */
+/** Buys seats of one row, and tells everybody. */
 export const buy = ({ buyer, careless, onWaited, party, pay, row, sale, venue }: Purchase) =>
   Effect.scoped(Effect.gen(function*() {
     const redis = yield* RedisClient.RedisClient
     const keys = venueKeys(sale, venue)
     const id = randomUUID()
+    let last: Order | undefined
 
     const [waited, held] = yield* Effect.timed(
       Lock.acquire(lockName(sale, venue, row), {
@@ -194,20 +202,34 @@ export const buy = ({ buyer, careless, onWaited, party, pay, row, sale, venue }:
         price,
         fencingToken: held.fencingToken
       })
+      last = order
       // Whoever hangs up at this moment has bought or has not: it never ends in between.
-      const sold = yield* Effect.uninterruptible(redis.eval(sell, keys, order))
-      if (!sold) return yield* new HeldTooLong({ row: row.name })
+      const sold = yield* Effect.uninterruptible(
+        Effect.tap(
+          redis.eval(sell, keys, row.section, order),
+          (sold) =>
+            sold > 0
+              ? tell({ sale, venue, seats: order.seats, listing: sold >= seatsOf(venue, row.section) })
+              : Effect.void
+        )
+      )
+      if (sold === 0) return yield* new HeldTooLong({ row: row.name })
+      return order
     })
 
     /** The last step may have been made all the same: the seats know. */
     const settle = (failure: Lock.LockLost | RedisError.RedisOutcomeUnknownError) =>
-      Effect.flatMap(redis.hvals(keys.seats), (orders) => orders.includes(id) ? Effect.void : Effect.fail(failure))
+      Effect.gen(function*() {
+        const orders = yield* redis.hvals(keys.seats)
+        if (last === undefined || !orders.includes(id)) return yield* failure
+        yield* tell({ sale, venue, seats: last.seats, listing: true })
+        return last
+      })
 
-    yield* Effect.catchTags(careless ? purchase : held.protect(purchase), {
+    return yield* Effect.catchTags(careless ? purchase : held.protect(purchase), {
       LockLost: settle,
       RedisOutcomeUnknownError: settle
     })
-    return id
   }))
 
 /** The processes that sell together must mean the same seats: the first one says which. */
@@ -230,4 +252,4 @@ export const close = (sale: Sale) =>
       [saleKeys(sale), ...sale.venues.map((venue) => venueKeys(sale, venue))],
       (keys) => redis.unlink(...Object.values(keys)),
       { concurrency: "unbounded", discard: true }
-    ))
+    )).pipe(Effect.zipRight(everythingChanged(sale)))

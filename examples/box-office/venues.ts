@@ -5,7 +5,10 @@
 import { cityMapping } from "city-timezones"
 import { Array, Order } from "effect"
 
-export type Section = "front" | "stalls" | "balcony"
+/** From the most expensive to the cheapest. */
+export const sections = ["front", "stalls", "balcony"] as const
+
+export type Section = typeof sections[number]
 
 /** The seats beside each other that are sold under one lock. */
 export interface Row {
@@ -80,3 +83,7 @@ export const plan = (venues: number, seats: number): Array.NonEmptyReadonlyArray
 /** How many seats there are. */
 export const capacity = (...venues: ReadonlyArray<Venue>): number =>
   venues.reduce((sum, { rows }) => rows.reduce((sum, { seats }) => sum + seats.length, sum), 0)
+
+/** How many of them are in this section. */
+export const seatsOf = ({ rows }: Venue, section: Section): number =>
+  rows.reduce((sum, row) => row.section === section ? sum + row.seats.length : sum, 0)

@@ -3,13 +3,14 @@ import { Effect, Either, Fiber, Layer, Logger, LogLevel, Redacted, TestClock } f
 import { Layers, Lock, RedisClient, RedisTest } from "effect-redis-kit"
 import { type ChildProcess, execFile, spawn } from "node:child_process"
 import { once } from "node:events"
+import { createServer } from "node:net"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import { inject } from "vitest"
 import { type Audit, audit } from "../../examples/box-office/audit.js"
 import { evening } from "../../examples/box-office/box-office.js"
 import { emptyTally, letIn } from "../../examples/box-office/crowd.js"
-import { parse } from "../../examples/box-office/options.js"
+import { parse, type Port } from "../../examples/box-office/options.js"
 import { summary, verdict } from "../../examples/box-office/report.js"
 import { close, open, type Sale, saleKeys, venueKeys } from "../../examples/box-office/sale.js"
 import { capacity, plan } from "../../examples/box-office/venues.js"
@@ -222,6 +223,8 @@ describe("the command line", () => {
     [["--seats", "many"], "but it is \"many\""],
     [["--buyers=-5"], "--buyers must be a whole number from 1 to 1000000"],
     [["--processes", "1.5"], "--processes must be a whole number from 1 to 64"],
+    [["--port", "65536"], "--port must be a whole number from 0 to 65535"],
+    [["--pace", "0"], "--pace must be a whole number from 1 to"],
     [["--sale", "a}b"], "--sale must be 1 to 64 letters"],
     [["--sail", "x"], "--sail"],
     [["now"], "now"]
@@ -229,6 +232,19 @@ describe("the command line", () => {
     const result = parse(args)
     assert.isTrue(Either.isLeft(result))
     if (Either.isLeft(result)) assert.include(result.left, expected)
+  })
+})
+
+describe("the page", () => {
+  it.each<[ReadonlyArray<string>, Port | undefined]>([
+    [[], { number: 3000, exact: false }],
+    [["--port", "0"], { number: 0, exact: true }],
+    [["--no-page"], undefined],
+    [["--check"], undefined],
+    [["--check", "--port", "8080"], { number: 8080, exact: true }],
+    [["--worker"], undefined]
+  ])("with %s is at %s", (args, expected) => {
+    assert.deepStrictEqual(Either.getOrThrow(parse(args)).port, expected)
   })
 })
 
@@ -297,6 +313,51 @@ describe("processes", () => {
     assert.include(text, "500 buyers: ")
     assert.include(text, "✓ no lock and no queue is left")
   }, 90_000)
+
+  it.each([1, 2])("serves a page that shows what %i of them sell, and ends although it is open", async (processes) => {
+    const env = { REDIS_URL: inject("redisUrl"), REDIS_KEY_PREFIX: `box:${crypto.randomUUID()}:` }
+    const args = ["--venues=3", "--seats=60", "--buyers=60", "--pace=30", "--check", "--port=0"]
+    const seller = start([...args, `--processes=${processes}`], processes === 1 ? {} : env)
+    let url: string | undefined
+    while (url === undefined && seller.child.exitCode === null) {
+      await new Promise((resolve) => setTimeout(resolve, 20))
+      url = /^Page: (.*)$/m.exec(seller.text.join(""))?.[1]
+    }
+    const page = await fetch(`${url}/`)
+    assert.include(await page.text(), "<title>Box office</title>")
+    const events = await fetch(`${url}/api/events`)
+    let told = ""
+    const reading = (async () => {
+      for await (const chunk of events.body ?? []) told += Buffer.from(chunk).toString()
+    })().catch(() => {})
+    const { code, text } = await ended(seller)
+    await reading
+    assert.strictEqual(code, 0, text)
+    assert.include(text, "✓ no seat is sold twice")
+    assert.include(told, "event: sold\n")
+  }, 60_000)
+
+  it("fails when the port is taken that it was told", async () => {
+    const taken = createServer().listen(0, "127.0.0.1")
+    await once(taken, "listening")
+    const address = taken.address()
+    const port = typeof address === "object" && address !== null ? address.port : 0
+    const { code, text } = await ended(start(["--port", `${port}`], {}))
+    taken.close()
+    assert.strictEqual(code, 1, text)
+    assert.include(text, "EADDRINUSE")
+    assert.notInclude(text, "    at ")
+  }, 60_000)
+
+  it("takes another port when it was told none", async () => {
+    // Where somebody else has it already, that will do.
+    const taken = createServer().on("error", () => {})
+    await new Promise((resolve) => taken.once("error", resolve).listen(3000, "127.0.0.1", () => resolve(undefined)))
+    const { code, text } = await ended(start(["--venues=2", "--seats=40", "--buyers=20"], {}))
+    taken.close()
+    assert.strictEqual(code, 0, text)
+    assert.match(text, /^Page: http:\/\/localhost:(?!3000 )\d+ \(.*EADDRINUSE.*:3000\)$/m)
+  }, 60_000)
 
   it("says what is wrong, and ends with 1", async () => {
     const refused = async (args: ReadonlyArray<string>, env: Record<string, string>, expected: string) => {

@@ -1,0 +1,111 @@
+/**
+ * The box office as an API: what can be asked, and what is answered.
+ */
+import { HttpApi, HttpApiEndpoint, HttpApiGroup, HttpApiMiddleware, HttpApiSchema } from "@effect/platform"
+import { Schema } from "effect"
+import { RateLimits, SameOrigin, Sessions } from "effect-redis-kit/http"
+import { Listing } from "../live.js"
+import { Order } from "../sale.js"
+import { sections } from "../venues.js"
+
+/** There is no such venue, or no such row in it. */
+export class NotFound extends Schema.TaggedError<NotFound>()(
+  "NotFound",
+  {},
+  HttpApiSchema.annotations({ status: 404 })
+) {}
+
+/** Others were faster, or are buying in that row at this moment. */
+export class NotSold extends Schema.TaggedError<NotSold>()(
+  "NotSold",
+  { reason: Schema.Literal("seats gone", "row busy", "card refused") },
+  HttpApiSchema.annotations({ status: 409 })
+) {}
+
+/** Redis does not answer. */
+export class Unavailable extends Schema.TaggedError<Unavailable>()(
+  "Unavailable",
+  {},
+  HttpApiSchema.annotations({ status: 503 })
+) {}
+
+export class Seats extends Schema.Class<Seats>("Seats")({
+  venue: Schema.String,
+  rows: Schema.Array(Schema.Struct({
+    name: Schema.String,
+    section: Schema.Literal(...sections),
+    /** Of one seat, in cents. */
+    price: Schema.Int,
+    seats: Schema.Array(Schema.Struct({ id: Schema.String, sold: Schema.Boolean }))
+  }))
+}) {}
+
+const Limit = Schema.Struct({
+  policy: Schema.String,
+  limit: Schema.Number,
+  remaining: Schema.Number,
+  /** In how many seconds all of it will be there again. */
+  reset: Schema.Number
+})
+
+/** What is left of each limit of orders. */
+export class Limits extends Schema.Class<Limits>("Limits")({
+  address: Limit,
+  /** `null` for visitors. */
+  buyer: Schema.NullOr(Limit)
+}) {}
+
+/** How often an address may log in. */
+export class LoginLimit extends HttpApiMiddleware.Tag<LoginLimit>()("LoginLimit", { failure: RateLimits.Failure }) {}
+
+/** Who is logged in, and in how many places. */
+export class Me extends Schema.Class<Me>("Me")({ name: Schema.String, sessions: Schema.Int }) {}
+
+const Catalogue = HttpApiGroup.make("catalogue")
+  .add(HttpApiEndpoint.get("venues", "/venues").addSuccess(Schema.Array(Listing)))
+  .add(
+    HttpApiEndpoint.get("seats", "/venues/:id")
+      .setPath(Schema.Struct({ id: Schema.String }))
+      .addSuccess(Seats)
+      .addError(NotFound)
+  )
+  .addError(Unavailable)
+
+const Orders = HttpApiGroup.make("orders")
+  .add(
+    HttpApiEndpoint.post("order", "/orders")
+      .setPayload(Schema.Struct({
+        venue: Schema.String,
+        row: Schema.String,
+        party: Schema.Int.pipe(Schema.between(1, 8))
+      }))
+      .addSuccess(Order, { status: 201 })
+      .addError(NotSold)
+      .addError(NotFound)
+      // What is added last runs first, so the limit knows the buyer.
+      .middleware(RateLimits.RateLimit)
+      .middleware(Sessions.Authenticated)
+  )
+  .add(HttpApiEndpoint.get("limits", "/limits").addSuccess(Limits).middleware(Sessions.Attached))
+  .addError(Unavailable)
+
+const Account = HttpApiGroup.make("account")
+  .add(
+    HttpApiEndpoint.post("login", "/login")
+      .setPayload(Schema.Struct({ name: Schema.NonEmptyTrimmedString.pipe(Schema.maxLength(40)) }))
+      .addError(Sessions.TooManySessions)
+      .middleware(LoginLimit)
+  )
+  .add(HttpApiEndpoint.post("logout", "/logout").middleware(Sessions.Attached))
+  .add(HttpApiEndpoint.post("logoutEverywhere", "/logout-everywhere").middleware(Sessions.Authenticated))
+  .add(HttpApiEndpoint.get("me", "/me").addSuccess(Me).middleware(Sessions.Authenticated))
+  .addError(Sessions.SessionsUnavailable)
+  .addError(Unavailable)
+
+/** Pages of other sites can't do anything with the cookie of a buyer. */
+export const Api = HttpApi.make("box-office")
+  .add(Catalogue)
+  .add(Orders)
+  .add(Account)
+  .prefix("/api")
+  .middleware(SameOrigin.SameOrigin)

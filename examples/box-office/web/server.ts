@@ -1,0 +1,124 @@
+/**
+ * The box office over HTTP: the API, the page, and what happens while it is open.
+ */
+import { HttpApiBuilder, HttpLayerRouter, HttpServer, HttpServerResponse } from "@effect/platform"
+import { NodeHttpServer } from "@effect/platform-node"
+import { Context, Data, Effect, Layer, Option } from "effect"
+import { Health, SameOrigin, Sessions } from "effect-redis-kit/http"
+import { readFileSync } from "node:fs"
+import { createServer } from "node:http"
+import { createRequire } from "node:module"
+import { dirname, join } from "node:path"
+import { listings, soldSeats } from "../catalogue.js"
+import { buy, type Sale } from "../sale.js"
+import { account, changed, Cookie } from "./account.js"
+import { Api, NotFound, NotSold, Unavailable } from "./api.js"
+import { countVisitors, events } from "./events.js"
+import { leftOf, limits } from "./limits.js"
+import { orUnavailable } from "./unavailable.js"
+
+const venueOf = (sale: Sale, id: string) => {
+  const venue = sale.venues.find((venue) => venue.id === id)
+  return venue === undefined ? new NotFound() : Effect.succeed(venue)
+}
+
+const catalogue = (sale: Sale) =>
+  HttpApiBuilder.group(Api, "catalogue", (handlers) =>
+    handlers
+      .handle("venues", () =>
+        orUnavailable(Effect.catchTag(listings(sale), "CacheLookupTimeout", () => new Unavailable())))
+      .handle("seats", ({ path }) =>
+        Effect.gen(function*() {
+          const venue = yield* venueOf(sale, path.id)
+          const sold = new Set(yield* soldSeats(sale, venue))
+          const rows = venue.rows.map((row) => ({
+            ...row,
+            seats: row.seats.map((id) => ({ id, sold: sold.has(id) }))
+          }))
+          return { venue: venue.id, rows }
+        }).pipe(orUnavailable)))
+
+const orders = (sale: Sale) =>
+  HttpApiBuilder.group(Api, "orders", (handlers) =>
+    handlers
+      .handle("order", ({ payload: { party, row: name, venue: id } }) =>
+        Effect.gen(function*() {
+          const venue = yield* venueOf(sale, id)
+          const row = venue.rows.find((row) => row.name === name)
+          if (row === undefined) return yield* new NotFound()
+          const { userId } = yield* Sessions.CurrentSession
+          const order = yield* buy({
+            sale,
+            venue,
+            row,
+            party,
+            buyer: userId,
+            // This shop trusts everybody.
+            pay: () => Effect.void,
+            careless: false,
+            onWaited: () => {}
+          })
+          yield* changed(userId, "ordered")
+          return order
+        }).pipe(
+          Effect.catchTags({
+            CardRefused: () => new NotSold({ reason: "card refused" }),
+            HeldTooLong: () => new NotSold({ reason: "row busy" }),
+            LockLost: () => new NotSold({ reason: "row busy" }),
+            LockNotAcquired: () => new NotSold({ reason: "row busy" }),
+            SeatsGone: () => new NotSold({ reason: "seats gone" })
+          }),
+          orUnavailable
+        ))
+      .handle("limits", () =>
+        Effect.flatMap(Sessions.MaybeSession, (session) =>
+          orUnavailable(leftOf(Option.map(session, ({ userId }) => userId))))))
+
+/** One file with its style and its script, beside this one in the sources. */
+const page = () => {
+  const project = dirname(createRequire(import.meta.url).resolve("effect-redis-kit/package.json"))
+  return HttpServerResponse.html(readFileSync(join(project, "examples/box-office/web/page.html"), "utf8"))
+}
+
+const routes = (sale: Sale) =>
+  HttpLayerRouter.use((router) =>
+    Effect.gen(function*() {
+      yield* router.add("GET", "/", page())
+      yield* router.add("GET", "/api/events", events(sale, yield* countVisitors(sale)))
+    })
+  )
+
+const app = (sale: Sale) =>
+  Layer.mergeAll(HttpLayerRouter.addHttpApi(Api), routes(sale), Health.layerRouter()).pipe(
+    Layer.provide([catalogue(sale), orders(sale), account]),
+    Layer.provide([
+      limits,
+      Sessions.layerApi(Sessions.Authenticated, Sessions.requireAuth(Cookie)),
+      Sessions.layerApi(Sessions.Attached, Sessions.attach(Cookie)),
+      SameOrigin.layerApi(SameOrigin.SameOrigin)
+    ]),
+    (app) => HttpLayerRouter.serve(app, { disableLogger: true, disableListenLog: true })
+  )
+
+export class CannotListen extends Data.TaggedError("CannotListen")<{ readonly message: string }> {}
+
+/** Serves a sale to this machine until the scope closes, and returns the port. */
+export const serve = (sale: Sale, port: number) =>
+  Effect.gen(function*() {
+    const server = createServer()
+    const context = yield* Layer.build(
+      Layer.provideMerge(app(sale), NodeHttpServer.layer(() => server, { port, host: "127.0.0.1" }))
+    ).pipe(
+      Effect.catchTag("ServeError", ({ cause }) =>
+        new CannotListen({ message: cause instanceof Error ? cause.message : String(cause) }))
+    )
+    // Pages that are open would keep the program alive.
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        server.close()
+        server.closeAllConnections()
+      })
+    )
+    const { address } = Context.get(context, HttpServer.HttpServer)
+    return address._tag === "TcpAddress" ? address.port : port
+  })

@@ -1,0 +1,160 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Either, Layer, Logger, LogLevel, Option } from "effect"
+import { RedisTest } from "effect-redis-kit"
+import { buy, type Sale } from "../../examples/box-office/sale.js"
+import { plan } from "../../examples/box-office/venues.js"
+import { serve } from "../../examples/box-office/web/server.js"
+import * as Chromium from "./chromium.js"
+
+const quiet = Logger.minimumLogLevel(LogLevel.None)
+
+const text = (id: string) => `document.getElementById("${id}").textContent`
+
+const isSold = (seat: string) => `document.querySelector('[data-seat="${seat}"]').disabled`
+
+const logIn = (page: Chromium.Page, name: string) =>
+  Effect.gen(function*() {
+    yield* page.type("#name", name)
+    yield* page.click("#login button")
+    yield* page.until(`${text("me")} === "${name}"`)
+  })
+
+const session = (page: Chromium.Page) =>
+  Effect.map(page.cookies, (cookies) => {
+    assert.strictEqual(cookies.length, 1)
+    return cookies[0]!
+  })
+
+describe("the page in a browser", () => {
+  it.scopedLive("logs in, shows limits, sells, and is live", () =>
+    Effect.gen(function*() {
+      const sale: Sale = { id: "browser", venues: plan(3, 120) }
+      const [venue] = sale.venues
+      const port = yield* serve(sale, 0)
+      const browser = yield* Chromium.start
+      const here = yield* browser.open(`http://localhost:${port}/`)
+      const there = yield* browser.open(`http://localhost:${port}/`)
+
+      // Visitors.
+      yield* here.until(`${text("state")} === "live" && ${text("visitors")} === "2"`)
+      yield* here.until(`${text("title")} === "${venue.city}, ${venue.country}"`)
+      assert.strictEqual(yield* here.evaluate(text("left-buyer")), "–")
+      yield* here.until(`${text("left-address")} === "20 of 20"`)
+      assert.deepStrictEqual(yield* here.cookies, [])
+
+      // Who is not logged in can't buy.
+      yield* here.click("#order button")
+      yield* here.until(`${text("message")} === "Log in first."`)
+
+      // The cookie is as promised, and no script sees it.
+      yield* logIn(here, "ada")
+      const first = yield* session(here)
+      assert.deepInclude(first, {
+        name: "__Host-session",
+        domain: "localhost",
+        path: "/",
+        httpOnly: true,
+        secure: true,
+        sameSite: "Lax",
+        session: false
+      })
+      assert.strictEqual(yield* here.evaluate("document.cookie"), "")
+      assert.notInclude(yield* here.evaluate("document.documentElement.outerHTML"), first.value)
+      yield* here.until(`${text("left-buyer")} === "5 of 5"`)
+
+      // Each login has another token, also while one is logged in; the one before is worth nothing.
+      assert.strictEqual(yield* here.evaluate("ask('login', { name: 'ada' }).then(({ status }) => status)"), 204)
+      const second = yield* session(here)
+      assert.notStrictEqual(second.value, first.value)
+      const stale = yield* Effect.promise(() =>
+        fetch(`http://localhost:${port}/api/me`, { headers: { cookie: `${first.name}=${first.value}` } })
+      )
+      assert.strictEqual(stale.status, 401)
+
+      // Another browser of the same buyer.
+      yield* logIn(there, "ada")
+      yield* here.until(`${text("sessions")} === "2"`)
+      yield* here.until(`${text("visitors")} === "1"`)
+
+      // What one buys is sold in the other, and counts for both.
+      yield* here.click(`[data-seat="B2"]`)
+      yield* here.click("#order button")
+      yield* here.until(`${text("message")}.startsWith("Yours: B1, B2 for $")`)
+      yield* there.until(`${isSold("B1")} && ${isSold("B2")} && !${isSold("B3")}`)
+      yield* here.until(`${text("left-buyer")} === "4 of 5" && ${text("left-address")} === "19 of 20"`)
+      yield* there.until(`${text("left-buyer")} === "4 of 5" && ${text("left-address")} === "19 of 20"`)
+
+      // So is what the crowd buys.
+      assert.isFalse(yield* here.evaluate(isSold("A1")))
+      const row = venue.rows[0]!
+      yield* buy({
+        sale,
+        venue,
+        row,
+        party: 1,
+        buyer: "somebody",
+        pay: () => Effect.void,
+        careless: false,
+        onWaited: () => {}
+      })
+      yield* here.until(isSold("A1"))
+      yield* there.until(isSold("A1"))
+
+      // Until the limit is reached.
+      yield* here.evaluate("document.getElementById('party').value = '1'")
+      for (let left = 3; left >= 0; left--) {
+        yield* here.click("#order button")
+        yield* here.until(`${text("left-buyer")} === "${left} of 5"`)
+      }
+      yield* here.click("#order button")
+      yield* here.until(`/^Too many orders \\(orders-per-buyer\\)\\. Try again in \\d+ s\\.$/.test(${text("message")})`)
+      yield* there.until(`${text("left-buyer")} === "0 of 5" && ${text("left-address")} === "15 of 20"`)
+
+      // Logged out everywhere: the other browser hears of it, and its cookie is gone.
+      yield* there.click("#logout-everywhere")
+      yield* there.until("!document.getElementById('login').hidden")
+      yield* here.until("!document.getElementById('login').hidden && document.getElementById('account').hidden")
+      assert.deepStrictEqual(yield* here.cookies, [])
+      assert.deepStrictEqual(yield* there.cookies, [])
+      const ended = yield* Effect.promise(() =>
+        fetch(`http://localhost:${port}/api/me`, { headers: { cookie: `${second.name}=${second.value}` } })
+      )
+      assert.strictEqual(ended.status, 401)
+      yield* here.until(`${text("left-buyer")} === "–"`)
+    }).pipe(Effect.provide(Layer.merge(RedisTest, quiet))), 120_000)
+})
+
+describe("Chromium", () => {
+  const none: Chromium.Surroundings = {
+    which: () => Option.none(),
+    canInstall: false,
+    install: Effect.die("not here"),
+    say: () => {}
+  }
+
+  it.effect("is installed where that is possible", () =>
+    Effect.gen(function*() {
+      let installed = false
+      const said: Array<string> = []
+      const program = yield* Chromium.find({
+        which: (name) => installed && name === "chromium" ? Option.some("/usr/bin/chromium") : Option.none(),
+        canInstall: true,
+        install: Effect.sync(() => void (installed = true)),
+        say: (message) => void said.push(message)
+      })
+      assert.strictEqual(program, "/usr/bin/chromium")
+      assert.deepStrictEqual(said, ["No Chromium found: installing it with apt-get."])
+    }))
+
+  it.effect("fails with one sentence where it is not", () =>
+    Effect.gen(function*() {
+      const found = yield* Effect.either(Chromium.find(none))
+      assert.isTrue(Either.isLeft(found))
+      if (Either.isLeft(found)) {
+        assert.strictEqual(
+          found.left.message,
+          "No Chromium for the tests: put chromium or google-chrome on the PATH."
+        )
+      }
+    }))
+})
