@@ -937,16 +937,14 @@ export const make = (driver: Driver): Effect.Effect<Service, never, Scope.Scope>
       )
     }
 
+    const ask = (command: string) =>
+      driver.issue(command, [], "text", (reply) => Effect.succeed(String(reply)), Effect.fail, waist.timeout)
+
+    // A server that is loading, or has lost its master, answers INFO and nothing else; PING tells.
     const health: Service["health"] = Effect.flatMap(Clock.currentTimeNanos, (start) =>
-      driver.issue(
-        "INFO",
-        [],
-        "text",
-        (reply) => Effect.succeed(String(reply)),
-        Effect.fail,
-        waist.timeout
-      ).pipe(
-        (info) => driver.check === undefined ? info : Effect.zipLeft(info, driver.check, { concurrent: true }),
+      Effect.zipLeft(ask("INFO"), ask("PING"), { concurrent: true }).pipe(
+        (info) =>
+          driver.check === undefined ? info : Effect.zipLeft(info, driver.check, { concurrent: true }),
         Effect.either,
         Effect.zipWith(Clock.currentTimeNanos, (result, end): Health => {
           const responseTime = Duration.nanos(end - start)
@@ -973,7 +971,8 @@ export const make = (driver: Driver): Effect.Effect<Service, never, Scope.Scope>
       transaction: (commands) =>
         commands.length === 0
           ? Effect.succeed([])
-          : Effect.map(transact(driver, commands), (replies) => Option.getOrElse(replies, () => []).map(toEither)),
+          : Effect.map(transact(driver, commands), (replies) =>
+            Option.getOrElse(replies, () => []).map(toEither)),
       subscribe,
       [Listen]: listen,
       invalidations,

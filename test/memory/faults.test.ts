@@ -437,7 +437,12 @@ describe("conditions", () => {
         assert.notInclude(String(yield* outcome(client.send(command[0], ...command.slice(1)))), "LOADING", command[0])
       }
       assert.strictEqual(yield* outcome(client.transaction([["GET", "a"]])), LOADING)
+      // It would answer INFO.
+      const { error, healthy } = yield* client.health
+      assert.isFalse(healthy)
+      assert.strictEqual(Option.getOrThrow(error).message.includes("LOADING"), true)
       yield* become("normal")
+      assert.isTrue((yield* client.health).healthy)
       assert.strictEqual(yield* send("GET", "a"), "1")
     })
   )
