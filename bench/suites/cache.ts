@@ -259,7 +259,13 @@ const miss: Case = {
   })
 }
 
-/** Two processes, of which each has five hundred callers who want one key that takes 50 ms to look up. */
+/** How often in a slice: the first ones run code that is not compiled yet. */
+const STAMPEDES = 10
+
+/**
+ * Two processes, of which each has five hundred callers who want one key that takes 50 ms to look up. Each caller has a
+ * clock of its own: to start a thousand of them takes a part of the time that they wait.
+ */
 const stampede: Case = {
   measures: [
     { name: "cache.stampede", unit: "ms", better: "lower", target: { absolute: 60 } },
@@ -271,7 +277,15 @@ const stampede: Case = {
     const peers = [yield* bento(true), yield* bento(true)]
     const medianOf = (times: Array<number>): number => times.sort((a, b) => a - b)[Math.floor(times.length / 2)]!
     let key = 0
-    const ours: Slice = () =>
+    /** The median of all callers, and the most lookups that one key has needed. */
+    const several = (crowd: (times: Array<number>) => Effect.Effect<number, unknown>): Slice => () =>
+      Effect.gen(function*() {
+        const times: Array<number> = []
+        let most = 0
+        for (let n = 0; n < STAMPEDES; n++) most = Math.max(most, yield* crowd(times))
+        return [medianOf(times), most]
+      })
+    const ours = several((times) =>
       Effect.gen(function*() {
         let lookups = 0
         const slow = Effect.suspend(() => {
@@ -279,22 +293,24 @@ const stampede: Case = {
           return Effect.delay(lookup, "50 millis")
         })
         const name = `ours:${key++}`
-        const times: Array<number> = []
-        const started = performance.now()
         yield* Effect.forEach(Array.from({ length: 1000 }, (_, n) => n % 2 === 0 ? one : other), (handle) =>
-          Effect.map(handle.getOrSet(name, slow), () => void times.push(performance.now() - started)), {
+          Effect.suspend(() => {
+            const started = performance.now()
+            return Effect.map(handle.getOrSet(name, slow), () =>
+              void times.push(performance.now() - started))
+          }), {
           concurrency: "unbounded",
           discard: true
         })
-        return [medianOf(times), lookups]
+        return lookups
       })
-    const theirs: Slice = () =>
+    )
+    const theirs = several((times) =>
       Effect.promise(async () => {
         let lookups = 0
         const name = `theirs:${key++}`
-        const times: Array<number> = []
-        const started = performance.now()
         await Promise.all(Array.from({ length: 1000 }, async (_, n) => {
+          const started = performance.now()
           await peers[n % 2]!.getOrSet({
             key: name,
             ttl: TTL,
@@ -306,8 +322,9 @@ const stampede: Case = {
           })
           times.push(performance.now() - started)
         }))
-        return [medianOf(times), lookups]
+        return lookups
       })
+    )
     return [{ name: "ours", slice: ours }, { name: "bentocache", slice: theirs }]
   })
 }

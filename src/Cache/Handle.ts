@@ -26,6 +26,7 @@ import {
   checked,
   endOf,
   type Held,
+  keyed,
   keyWriter,
   lifeOf,
   prefixOf,
@@ -74,9 +75,13 @@ interface Written {
   readonly life: number
 }
 
-/** How long whoever waits for another process's lookup does not ask, in milliseconds: longer each time. */
-const FIRST_WAIT = 10
+/**
+ * How long whoever waits for another process's lookup does not ask, in milliseconds: a part of the time that it has waited
+ * for already, so the answer is late by that part, and the questions are few.
+ */
+const SHORTEST_WAIT = 5
 const LONGEST_WAIT = 250
+const WAIT_SHARE = 1 / 10
 
 /** A cache that nobody has used for so long, or up to twice as long, does not listen any more. */
 const IDLE = "1 minute"
@@ -118,6 +123,8 @@ export const make = <K, A, E>(
     const flights = SingleFlight.make<string>(scope)
     const near = settings.near === undefined ? undefined : new NearStore<Kept<A, E>>(settings.near)
     const tags = Tags.make(client, shared.clock, tagsKey, SingleFlight.make<string>(scope))
+    /** What is near is there by its own text: a text that is made anew for each read would be hashed each time. */
+    const textOf = (key: string): string => key.slice(entryPrefix.length)
     /** Those who wait for the lookup of another process, by its entry. */
     const waiters = new Map<string, () => void>()
     const refreshing = new Set<string>()
@@ -143,7 +150,7 @@ export const make = <K, A, E>(
         down: stopListening,
         changed: (key) => {
           if (key === tagsKey) return tags.changed()
-          near?.delete(key)
+          near?.delete(textOf(key))
           waiters.get(key)?.()
         },
         all: () => {
@@ -198,7 +205,7 @@ export const make = <K, A, E>(
       counts.undecodable.add()
       run(
         Effect.logWarning(`an entry of the cache "${name}" can't be read, and counts as missing`).pipe(
-          Effect.annotateLogs({ key: key.slice(entryPrefix.length) })
+          Effect.annotateLogs({ key: textOf(key) })
         )
       )
       return { _tag: "Missing", seen: Entries.headOf(bytes) }
@@ -229,7 +236,8 @@ export const make = <K, A, E>(
     const look = (
       key: string,
       bytes: Uint8Array | undefined,
-      reading: Read<Kept<A, E>> | undefined
+      reading: Read<Kept<A, E>> | undefined,
+      now = tags.now()
     ): Found<A, E> => {
       if (bytes === undefined) return MISSING
       if (Entries.isLease(bytes)) return LEASED
@@ -240,7 +248,6 @@ export const make = <K, A, E>(
       if (!valid) return { _tag: "Missing", seen: Entries.headOf(bytes) }
       const outcome = outcomeOf(entry)
       if (outcome === undefined) return undecodable(key, bytes)
-      const now = tags.now()
       const found: Found<A, E> = { _tag: now < entry.soft ? "Fresh" : "Stale", entry, outcome }
       if (listening && reading !== undefined) keep(found, bytes, reading, now)
       return found
@@ -263,7 +270,7 @@ export const make = <K, A, E>(
     )
 
     const fetch = (key: string): Effect.Effect<Found<A, E>, RedisError> => {
-      const reading = near?.beginRead(key)
+      const reading = near?.beginRead(textOf(key))
       return Effect.flatMap(breaker.run(withTags(client.getBytes(key)), open), (bytes) => {
         const found = look(key, Option.getOrUndefined(bytes), reading)
         return found._tag === "Ask"
@@ -287,38 +294,48 @@ export const make = <K, A, E>(
 
     /** One read for all who ask at the same time. */
     const readOnce = (key: string): Effect.Effect<Found<A, E>, RedisError> =>
-      Effect.suspend(() => {
+      // A read that others can join also ends for them.
+      Effect.uninterruptibleMask((restore) => {
         const present = reads.get(key)
         if (present !== undefined) {
-          return Effect.flatMap(
+          return restore(Effect.flatMap(
             Effect.async<Found<A, E> | undefined>((resume) => {
               if (present.found === undefined) present.others.push(resume)
               else resume(present.found)
             }),
             (found) => found === undefined ? readOnce(key) : Exit.succeed(found)
-          )
+          ))
         }
         const reading: Reading = { others: [], found: undefined }
         reads.set(key, reading)
-        return Effect.onExit(fetch(key), (exit) => {
+        const end = (found: Found<A, E> | undefined) => {
           if (reads.get(key) === reading) reads.delete(key)
-          if (Exit.isSuccess(exit)) counted(exit.value)
-          reading.found = Exit.succeed(Exit.isSuccess(exit) ? exit.value : undefined)
+          if (found !== undefined) counted(found)
+          reading.found = Exit.succeed(found)
           for (const resume of reading.others) resume(reading.found)
-          return Effect.void
+        }
+        return Effect.matchCauseEffect(restore(fetch(key)), {
+          onFailure: (cause) => {
+            end(undefined)
+            return Exit.failCause(cause)
+          },
+          onSuccess: (found) => {
+            end(found)
+            return Exit.succeed(found)
+          }
         })
       })
 
     /** What is near and, as far as the server tells, as it is there. */
-    const nearby = (key: string): Kept<A, E> | undefined => {
+    const nearby = (text: string): Kept<A, E> | undefined => {
       if (near === undefined || !tags.isCurrent()) return undefined
       inUse = true
-      const kept = near.get(key, tags.now())?.value
+      const kept = near.get(text, tags.lately())?.value
       if (kept === undefined) return undefined
       const version = tags.version()
       if (kept.checked !== version) {
         const valid = tags.isValid(kept.entry.tags, kept.entry.epoch)
-        if (valid === false) near.delete(key)
+        if (valid === false) near.delete(text)
         if (valid !== true) return undefined
         kept.checked = version
       }
@@ -326,10 +343,10 @@ export const make = <K, A, E>(
     }
 
     /** What was near before the server could not be asked any more. */
-    const leftNear = (key: string): Kept<A, E> | undefined => {
+    const leftNear = (text: string): Kept<A, E> | undefined => {
       counts.unavailable.add()
       if (onUnavailable === "fail") return undefined
-      const kept = near?.get(key, tags.now())?.value
+      const kept = near?.get(text, tags.now())?.value
       return kept !== undefined && tags.isValid(kept.entry.tags, kept.entry.epoch) === true ? kept : undefined
     }
 
@@ -339,34 +356,34 @@ export const make = <K, A, E>(
         : Option.none()
 
     const get: Handle<K, A, E>["get"] = (key, options) =>
-      Effect.suspend(() =>
-        checked(writeKey("Cache.get", key), (text) => {
-          const name = entryPrefix + text
-          const kept = nearby(name)
-          if (kept !== undefined) {
-            counts.nearHit.add()
-            return kept.get
-          }
-          if (near !== undefined) counts.nearMiss.add()
-          return span(
-            "cache.get",
-            Effect.matchEffect(fetch(name), {
-              onFailure: (error) => leftNear(name)?.get ?? Effect.fail(error),
-              onSuccess: (found) => {
-                counted(found)
-                return Exit.succeed(valueOf(found, options?.stale === true))
-              }
-            })
-          )
-        })
-      )
+      Effect.suspend(() => {
+        const text = writeKey("Cache.get", key)
+        if (typeof text !== "string") return Effect.fail(text)
+        const kept = nearby(text)
+        if (kept !== undefined) {
+          counts.nearHit.add()
+          return kept.get
+        }
+        if (near !== undefined) counts.nearMiss.add()
+        return span(
+          "cache.get",
+          Effect.matchEffect(fetch(entryPrefix + text), {
+            onFailure: (error) => leftNear(text)?.get ?? Effect.fail(error),
+            onSuccess: (found) => {
+              counted(found)
+              return Exit.succeed(valueOf(found, options?.stale === true))
+            }
+          })
+        )
+      })
 
     // -------------------------------------------------------------------------------------------------------------
     // Writing
     // -------------------------------------------------------------------------------------------------------------
 
     const span = <B, E2, R>(operation: string, effect: Effect.Effect<B, E2, R>): Effect.Effect<B, E2, R> =>
-      withSpan(effect, operation, () => ({ "effect_redis.cache.name": name }))
+      withSpan(effect, operation, attributes)
+    const attributes = () => ({ "effect_redis.cache.name": name })
 
     const checkTags = (operation: string, names: ReadonlyArray<string>): RedisInputError | undefined => {
       for (const tag of names) {
@@ -384,13 +401,13 @@ export const make = <K, A, E>(
       epoch: number,
       compute: number
     ): Either.Either<Written | undefined, RedisInputError | CacheValueTooLarge> => {
-      if (outcome.kind === "N") return pack("N", epoch, compute, settings.negative ?? 0, 0, [], "")
+      if (outcome.kind === "N") return pack("N", epoch, compute, settings.negative ?? 0, 0, "", "")
       if (outcome.kind === "F") {
         const json = errors?.write(operation, outcome.error, "error")
         if (json === undefined) return Either.right(undefined)
         return Either.isLeft(json)
           ? Either.left(json.left)
-          : pack("F", epoch, compute, settings.negative ?? 0, 0, [], json.right)
+          : pack("F", epoch, compute, settings.negative ?? 0, 0, "", json.right)
       }
       const { value } = outcome
       const life = options?.ttl === undefined ? settings.life(value, key) : lifeOf(operation, "ttl", options.ttl)
@@ -398,10 +415,15 @@ export const make = <K, A, E>(
       const names = options?.tags ?? definition.tags?.(value, key) ?? []
       const bad = checkTags(operation, names)
       if (bad !== undefined) return Either.left(bad)
+      const lines = Entries.tagsOf(names)
+      // No character takes more than three bytes.
+      if (lines.length * 3 > Entries.TAGS_LIMIT && Buffer.byteLength(lines) > Entries.TAGS_LIMIT) {
+        return Either.left(inputError(operation, "tags", `at most ${Entries.TAGS_LIMIT} bytes`, names.length))
+      }
       const json = writeValue(operation, value)
       return Either.isLeft(json)
         ? Either.left(json.left)
-        : pack("V", epoch, compute, life.right, settings.grace, names, json.right)
+        : pack("V", epoch, compute, life.right, settings.grace, lines, json.right)
     }
 
     const pack = (
@@ -410,7 +432,7 @@ export const make = <K, A, E>(
       compute: number,
       life: number,
       grace: number,
-      names: ReadonlyArray<string>,
+      lines: string,
       json: string
     ): Either.Either<Written | undefined, CacheValueTooLarge> => {
       if (life === 0) return Either.right(undefined)
@@ -424,7 +446,7 @@ export const make = <K, A, E>(
         compute,
         soft: tags.now() + fresh,
         mark: shared.mark(),
-        tags: names,
+        tags: lines,
         encoded: packed !== undefined,
         payload: packed ?? json
       })
@@ -435,7 +457,7 @@ export const make = <K, A, E>(
     }
 
     const forget = (key: string): void => {
-      near?.delete(key)
+      near?.delete(textOf(key))
       reads.delete(key)
       flights.invalidate(key)
     }
@@ -494,7 +516,7 @@ export const make = <K, A, E>(
 
     const set: Handle<K, A, E>["set"] = (key, value, options) =>
       Effect.suspend(() =>
-        checked(writeKey("Cache.set", key), (text) =>
+        keyed(writeKey("Cache.set", key), (text) =>
           span(
             "cache.set",
             knowing(Effect.suspend((): Effect.Effect<unknown, RedisError | CacheValueTooLarge> => {
@@ -548,16 +570,15 @@ export const make = <K, A, E>(
       accepts: (outcome: Outcome<A, E>) => boolean
     ): Effect.Effect<Step, RedisError> => {
       const { key } = claim
-      let pause = FIRST_WAIT
       const began = tags.own()
       const onFound = (found: Found<A, E>): Effect.Effect<Step, RedisError> => {
         if (found._tag === "Fresh" && accepts(found.outcome)) return Exit.succeed({ ...found, _tag: "Fresh" })
         if (found._tag === "Stale" && found.outcome.kind === "V") return Exit.succeed({ ...found, _tag: "Stale" })
         if (found._tag === "Leased") {
-          const millis = pause * (0.5 + random())
-          pause = Math.min(pause * 1.5, LONGEST_WAIT)
-          const more = Effect.zipRight(wait(key, Math.ceil(millis)), again)
-          if (tags.own() - began < settings.lease) return more
+          const waited = tags.own() - began
+          const pause = Math.min(Math.max(SHORTEST_WAIT, waited * WAIT_SHARE), LONGEST_WAIT)
+          const more = Effect.zipRight(wait(key, Math.ceil(pause * (0.5 + random()))), again)
+          if (waited < settings.lease) return more
           // Lookups of two processes may need each other's.
           return Effect.flatMap(SingleFlight.isNeeded, (needed) => needed ? Exit.succeed({ _tag: "Alone" }) : more)
         }
@@ -727,7 +748,7 @@ export const make = <K, A, E>(
       accepts: (outcome: Outcome<A, E>) => boolean,
       reading: Read<Kept<A, E>> | undefined
     ): Effect.Effect<Outcome<A, E>, E2 | RedisError, R> => {
-      const kept = leftNear(key)
+      const kept = leftNear(textOf(key))
       if (kept !== undefined && accepts(kept.outcome)) return Effect.succeed(kept.outcome)
       if (onUnavailable === "fail" || error._tag === "RedisInputError") return Effect.fail(error)
       return Effect.map(lookup, (outcome) => {
@@ -753,7 +774,7 @@ export const make = <K, A, E>(
       accepts: (outcome: Outcome<A, E>) => boolean
     ): Effect.Effect<Outcome<A, E>, E2 | RedisError, R> =>
       Effect.suspend(() => {
-        const reading = near?.beginRead(key)
+        const reading = near?.beginRead(textOf(key))
         const without = (error: RedisError) => withoutServer(error, lookup, key, original, accepts, reading)
         if (Either.isLeft(read)) return without(read.left)
         const claim: Held = {
@@ -846,32 +867,38 @@ export const make = <K, A, E>(
       Option.isSome(value) ? { kind: "V", value: value.value } : NOTHING
 
     const getOrSet = <E2, R>(key: K, lookup: Effect.Effect<A, E2, R>): Effect.Effect<A, E | E2 | CacheError, R> =>
-      Effect.suspend(() =>
-        checked(writeKey("Cache.getOrSet", key), (text) => {
-          const name = entryPrefix + text
-          const kept = nearby(name)
-          if (kept !== undefined && kept.found !== undefined && !isDue(kept.entry)) {
-            counts.nearHit.add()
-            return kept.found
-          }
-          if (near !== undefined) counts.nearMiss.add()
-          const run = find(Effect.map(lookup, valueOutcome), name, key, isValue)
-          const settled = (outcome: Outcome<A, E>): Effect.Effect<A, E | E2 | CacheError, R> =>
-            outcome.kind === "V"
-              ? Exit.succeed(outcome.value)
-              : outcome.kind === "F"
-              ? Exit.fail(outcome.error)
-              // It joined a lookup that may find nothing, and its own can't.
-              : Effect.flatMap(run, settled)
-          return span("cache.getOrSet", Effect.flatMap(run, settled))
-        })
-      )
+      Effect.suspend((): Effect.Effect<A, E | E2 | CacheError, R> => {
+        const text = writeKey("Cache.getOrSet", key)
+        if (typeof text !== "string") return Effect.fail(text)
+        const kept = nearby(text)
+        if (kept !== undefined && kept.found !== undefined && !isDue(kept.entry)) {
+          counts.nearHit.add()
+          return kept.found
+        }
+        if (near !== undefined) counts.nearMiss.add()
+        return lookedUp(entryPrefix + text, key, lookup)
+      })
+
+    const lookedUp = <E2, R>(
+      name: string,
+      key: K,
+      lookup: Effect.Effect<A, E2, R>
+    ): Effect.Effect<A, E | E2 | CacheError, R> => {
+      const run = find(Effect.map(lookup, valueOutcome), name, key, isValue)
+      const settled = (outcome: Outcome<A, E>): Effect.Effect<A, E | E2 | CacheError, R> =>
+        outcome.kind === "V"
+          ? Exit.succeed(outcome.value)
+          : outcome.kind === "F"
+          ? Exit.fail(outcome.error)
+          // It joined a lookup that may find nothing, and its own can't.
+          : Effect.flatMap(run, settled)
+      return span("cache.getOrSet", Effect.flatMap(run, settled))
+    }
 
     const getOrSetOption: Handle<K, A, E>["getOrSetOption"] = (key, lookup) =>
       Effect.suspend(() =>
-        checked(writeKey("Cache.getOrSetOption", key), (text) => {
-          const name = entryPrefix + text
-          const kept = nearby(name)
+        keyed(writeKey("Cache.getOrSetOption", key), (text) => {
+          const kept = nearby(text)
           if (kept !== undefined && !isDue(kept.entry)) {
             counts.nearHit.add()
             return settle(kept.outcome)
@@ -879,7 +906,7 @@ export const make = <K, A, E>(
           if (near !== undefined) counts.nearMiss.add()
           return span(
             "cache.getOrSetOption",
-            Effect.flatMap(find(Effect.map(lookup, optionOutcome), name, key, anything), settle)
+            Effect.flatMap(find(Effect.map(lookup, optionOutcome), entryPrefix + text, key, anything), settle)
           )
         })
       )
@@ -888,26 +915,26 @@ export const make = <K, A, E>(
     // Several keys
     // -------------------------------------------------------------------------------------------------------------
 
-    const keysOf = (operation: string, keys: Iterable<K>): Either.Either<Array<string>, RedisInputError> => {
-      const names: Array<string> = []
+    const textsOf = (operation: string, keys: Iterable<K>): Either.Either<Array<string>, RedisInputError> => {
+      const texts: Array<string> = []
       for (const key of keys) {
         const text = writeKey(operation, key)
-        if (Either.isLeft(text)) return Either.left(text.left)
-        names.push(entryPrefix + text.right)
+        if (typeof text !== "string") return Either.left(text)
+        texts.push(text)
       }
-      return Either.right(names)
+      return Either.right(texts)
     }
 
-    const mget = (keys: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<Uint8Array | undefined>, RedisError> =>
+    const mget = (keys: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<RedisClient.BytesReply>, RedisError> =>
       Effect.flatMap(client.sendBytes("MGET", ...keys.map(client.key)), (reply) =>
         Array.isArray(reply) && reply.length === keys.length
-          ? Effect.succeed(reply.map((bytes) => isBytes(bytes) ? bytes : undefined))
-          : Effect.fail(new RedisDecodeError({ command: "MGET", detail: "expected as many values as keys" })))
+          ? Exit.succeed<ReadonlyArray<RedisClient.BytesReply>>(reply)
+          : Exit.fail(new RedisDecodeError({ command: "MGET", detail: "expected as many values as keys" })))
 
     /** On a Cluster, one command for each slot. */
     const mgetAnywhere = (
       keys: ReadonlyArray<string>
-    ): Effect.Effect<ReadonlyArray<Uint8Array | undefined>, RedisError> => {
+    ): Effect.Effect<ReadonlyArray<RedisClient.BytesReply>, RedisError> => {
       if (client.mode !== "cluster" || keys.length === 1) {
         return mget(keys)
       }
@@ -928,8 +955,10 @@ export const make = <K, A, E>(
           { concurrency: "unbounded" }
         ),
         (parts) => {
-          const all = new Array<Uint8Array | undefined>(keys.length).fill(undefined)
-          groups.forEach((group, g) => group.forEach((i, n) => all[i] = parts[g]![n]))
+          const all = new Array<RedisClient.BytesReply>(keys.length).fill(null)
+          groups.forEach((group, g) =>
+            group.forEach((i, n) => all[i] = parts[g]![n]!)
+          )
           return all
         }
       )
@@ -937,52 +966,62 @@ export const make = <K, A, E>(
 
     const getMany: Handle<K, A, E>["getMany"] = (keys) =>
       Effect.suspend(() =>
-        checked(keysOf("Cache.getMany", keys), (names) => {
-          const out = new Array<Option.Option<A>>(names.length).fill(Option.none())
-          const places = new Map<string, Array<number>>()
-          names.forEach((name, i) => {
-            const kept = nearby(name)
-            if (kept !== undefined) {
-              counts.nearHit.add()
-              if (kept.outcome.kind === "V") out[i] = Option.some(kept.outcome.value)
-              return
-            }
-            if (near !== undefined) counts.nearMiss.add()
-            const others = places.get(name)
-            if (others === undefined) places.set(name, [i])
-            else others.push(i)
-          })
-          if (places.size === 0) return Effect.succeed(out)
-          const rest = Array.from(places.keys())
-          const readings = rest.map((name) => near?.beginRead(name))
-          const put = (name: string, value: Option.Option<A>) => places.get(name)!.forEach((i) => out[i] = value)
+        checked(textsOf("Cache.getMany", keys), (texts) => {
+          const out = new Array<Option.Option<A>>(texts.length).fill(Option.none())
+          /** What is not near, and which of all it is. */
+          const rest: Array<string> = []
+          const places: Array<number> = []
+          for (let i = 0; i < texts.length; i++) {
+            const text = texts[i]!
+            const kept = nearby(text)
+            if (kept === undefined) {
+              rest.push(entryPrefix + text)
+              places.push(i)
+            } else if (kept.outcome.kind === "V") out[i] = Option.some(kept.outcome.value)
+          }
+          if (rest.length < texts.length) counts.nearHit.add(texts.length - rest.length)
+          if (rest.length === 0) return Effect.succeed(out)
+          if (near !== undefined) counts.nearMiss.add(rest.length)
+          const readings = near === undefined ? undefined : places.map((i) => near.beginRead(texts[i]!))
           return span(
             "cache.getMany",
             Effect.matchEffect(breaker.run(withTags(mgetAnywhere(rest)), open), {
               onFailure: (error) => {
-                for (const name of rest) {
-                  const kept = leftNear(name)
+                for (const i of places) {
+                  const kept = leftNear(texts[i]!)
                   if (kept === undefined) return Effect.fail(error)
-                  if (kept.outcome.kind === "V") put(name, Option.some(kept.outcome.value))
+                  if (kept.outcome.kind === "V") out[i] = Option.some(kept.outcome.value)
                 }
                 return Effect.succeed(out)
               },
               onSuccess: (replies) => {
+                const now = tags.now()
+                let hits = 0
+                let stale = 0
                 const unknown = new Set<string>()
                 const asked: Array<number> = []
-                const finish = (i: number, found: Found<A, E>) => {
-                  counted(found)
-                  put(rest[i]!, valueOf(found, false))
+                const take = (i: number): void => {
+                  const reply = replies[i]!
+                  const found = look(rest[i]!, isBytes(reply) ? reply : undefined, readings?.[i], now)
+                  if (found._tag === "Fresh") {
+                    hits++
+                    if (found.outcome.kind === "V") out[places[i]!] = Option.some(found.outcome.value)
+                  } else if (found._tag === "Stale") stale++
+                  else if (found._tag === "Ask") {
+                    asked.push(i)
+                    for (const tag of found.tags) unknown.add(tag)
+                  }
                 }
-                replies.forEach((bytes, i) => {
-                  const found = look(rest[i]!, bytes, readings[i])
-                  if (found._tag !== "Ask") return finish(i, found)
-                  asked.push(i)
-                  found.tags.forEach((tag) => unknown.add(tag))
-                })
-                return asked.length === 0 ? Effect.succeed(out) : Effect.map(tags.ask(Array.from(unknown)), () => {
-                  for (const i of asked) finish(i, look(rest[i]!, replies[i], readings[i]))
+                const done = () => {
+                  counts.hit.add(hits)
+                  counts.stale.add(stale)
+                  counts.miss.add(rest.length - hits - stale)
                   return out
+                }
+                for (let i = 0; i < rest.length; i++) take(i)
+                return asked.length === 0 ? Exit.succeed(done()) : Effect.map(tags.ask(Array.from(unknown)), () => {
+                  asked.forEach(take)
+                  return done()
                 })
               }
             })
@@ -999,11 +1038,11 @@ export const make = <K, A, E>(
             const writes: Array<readonly [string, Command]> = []
             for (const [key, value, options] of all) {
               const text = writeKey("Cache.setMany", key)
-              if (Either.isLeft(text)) return Effect.fail(text.left)
+              if (typeof text !== "string") return Effect.fail(text)
               const written = write("Cache.setMany", { kind: "V", value }, key, options, tags.epoch(), 0)
               if (Either.isLeft(written)) return Effect.fail(written.left)
               writes.push([
-                entryPrefix + text.right,
+                entryPrefix + text,
                 written.right === undefined ? ["UNLINK"] : setting(written.right)
               ])
             }
@@ -1017,11 +1056,10 @@ export const make = <K, A, E>(
     // -------------------------------------------------------------------------------------------------------------
 
     const sweep = (floor: number) => {
-      const text = String(floor).padStart(16, "0")
       return client.scan({ match: `${escapeGlob(entryPrefix)}*`, type: "string" }).pipe(
         Stream.grouped(500),
         Stream.runForEach((keys) =>
-          client.pipeline(Array.from(keys, (key) => RedisScript.call(scripts.sweep, key, text)))
+          client.pipeline(Array.from(keys, (key) => RedisScript.call(scripts.sweep, key, floor)))
         ),
         Effect.catchAll((error) =>
           Effect.logWarning(`what was cleared of the cache "${name}" could not all be removed`, error)
@@ -1043,7 +1081,7 @@ export const make = <K, A, E>(
         : typeof own === "function"
         ? Either.left(inputError(operation, "ttl", "given, as that of the cache is a function", undefined))
         : lifeOf(operation, "ttl", own)
-      return checked(writeKey(operation, key), (text) =>
+      return keyed(writeKey(operation, key), (text) =>
         checked(life, (life) =>
           life === 0
             ? Effect.fail(inputError(operation, "ttl", "longer than zero", 0))
@@ -1064,14 +1102,14 @@ export const make = <K, A, E>(
       set,
       delete: (key) =>
         Effect.suspend(() =>
-          checked(
+          keyed(
             writeKey("Cache.delete", key),
             (text) => span("cache.delete", Effect.asVoid(send(entryPrefix + text, ["UNLINK"])))
           )
         ),
       take: (key) =>
         Effect.suspend(() =>
-          checked(writeKey("Cache.take", key), (text) => {
+          keyed(writeKey("Cache.take", key), (text) => {
             const name = entryPrefix + text
             return span(
               "cache.take",
@@ -1090,8 +1128,8 @@ export const make = <K, A, E>(
       deleteMany: (keys) =>
         Effect.suspend(() =>
           checked(
-            keysOf("Cache.deleteMany", keys),
-            (names) => span("cache.deleteMany", sendAll(names.map((name) => [name, ["UNLINK"]] as const)))
+            textsOf("Cache.deleteMany", keys),
+            (texts) => span("cache.deleteMany", sendAll(texts.map((text) => [entryPrefix + text, ["UNLINK"]] as const)))
           )
         ),
       invalidateTags: (...names) =>
@@ -1130,14 +1168,14 @@ export const make = <K, A, E>(
       decrement: (key, by = 1, options) => Effect.suspend(() => countOf("Cache.decrement", key, by, options?.ttl)),
       count: (key) =>
         Effect.suspend(() =>
-          checked(
+          keyed(
             writeKey("Cache.count", key),
             (text) => Effect.map(client.get(`${prefix}n:${text}`), Option.map(Number))
           )
         ),
       resetCount: (key) =>
         Effect.suspend(() =>
-          checked(writeKey("Cache.resetCount", key), (text) => Effect.asVoid(client.unlink(`${prefix}n:${text}`)))
+          keyed(writeKey("Cache.resetCount", key), (text) => Effect.asVoid(client.unlink(`${prefix}n:${text}`)))
         ),
       stats: Effect.sync(() => ({
         near: {

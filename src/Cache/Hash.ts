@@ -83,7 +83,11 @@ export const make = <K, F extends Fields>(
     if (life === 0) return yield* inputError("Cache.openHash", "ttl", "longer than zero", 0)
     const { client, run } = shared
     const prefix = `${prefixOf(name)}h:`
-    const writeKey = keyWriter(definition.key)
+    const writeText = keyWriter(definition.key)
+    const writeKey = (operation: string, key: K): Either.Either<string, RedisInputError> => {
+      const text = writeText(operation, key)
+      return typeof text === "string" ? Either.right(text) : Either.left(text)
+    }
     const counts = Metrics.make(name)
     const codecs = new Map(
       Object.entries(definition.fields).map(([field, schema]) => [

@@ -181,20 +181,19 @@ const stable = (u: unknown): string =>
       ? Object.fromEntries(Object.keys(value).sort().map((key) => [key, value[key]]))
       : value)
 
-/** How a key is written. */
+/** How a key is written. Most are written to be looked up near, so nothing is wrapped. */
 export const keyWriter = <K>(
   schema: Schema.Schema<K, any>
-): (operation: string, key: K) => Either.Either<string, RedisInputError> => {
+): (operation: string, key: K) => string | RedisInputError => {
   const encode = Schema.encodeUnknownEither(schema)
   const text = isText(schema)
   const plain = Object.is(schema, Schema.String)
   return (operation, key) => {
-    if (plain && typeof key === "string" && key.length > 0) return Either.right(key)
+    if (plain && typeof key === "string" && key.length > 0) return key
     const encoded = encode(key)
-    if (Either.isLeft(encoded)) return Either.left(inputError(operation, "key", String(schema.ast), typeof key))
+    if (Either.isLeft(encoded)) return inputError(operation, "key", String(schema.ast), typeof key)
     const written = text ? String(encoded.right) : stable(encoded.right)
-    const bad = checkKey(operation, written)
-    return bad === undefined ? Either.right(written) : Either.left(bad)
+    return checkKey(operation, written) ?? written
   }
 }
 
@@ -235,6 +234,12 @@ export const checked = <A, B, E, R>(
   input: Either.Either<A, RedisInputError>,
   use: (a: A) => Effect.Effect<B, E, R>
 ): Effect.Effect<B, E | RedisError, R> => Either.isLeft(input) ? Effect.fail(input.left) : use(input.right)
+
+/** Fails when the key is refused. */
+export const keyed = <B, E, R>(
+  text: string | RedisInputError,
+  use: (text: string) => Effect.Effect<B, E, R>
+): Effect.Effect<B, E | RedisError, R> => typeof text === "string" ? use(text) : Effect.fail(text)
 
 const RESERVED = /[%:{}]/
 

@@ -98,7 +98,11 @@ export const make = <K>(scope: Scope.Scope): SingleFlight<K> => {
   const begin = <A, E, R>(key: K, flight: Flight<A, E>, effect: Effect.Effect<A, E, R>) =>
     Effect.map(
       // The run is interrupted with its last caller, also when it was begun where nothing is interrupted.
-      Effect.forkIn(Effect.interruptible(Effect.locally(effect, currentFlight, flight)), scope),
+      Effect.forkIn(
+        // The fiber is the run's own, so nothing needs to be set back.
+        Effect.interruptible(Effect.zipRight(FiberRef.set(currentFlight, flight), effect)),
+        scope
+      ),
       (fiber) => {
         flight.fiber = fiber
         fiber.addObserver((exit) => {

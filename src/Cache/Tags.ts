@@ -39,6 +39,8 @@ export interface Tags {
   readonly clear: (notice: scripts.Notice) => Effect.Effect<number, RedisError>
   /** Milliseconds by the clock of the server. */
   readonly now: () => number
+  /** The same, or up to a millisecond ago: for what is asked with every hit. */
+  readonly lately: () => number
   /** The server's time was this at some moment between then, by our own clock, and now. */
   readonly clockWas: (time: number, sent: number) => void
   /** Milliseconds by our own clock, which never goes back. */
@@ -67,6 +69,18 @@ export const make = (
   const versions = new Map<string, number>()
   const own = () => Number(clock.unsafeCurrentTimeNanos()) / 1e6
   let offset = clock.unsafeCurrentTimeMillis() - own()
+
+  let tick = NaN
+  let ticked = 0
+  /** To read the clock that never goes back costs more than to see whether it moved on. */
+  const recently = () => {
+    const millis = clock.unsafeCurrentTimeMillis()
+    if (millis !== tick) {
+      tick = millis
+      ticked = own()
+    }
+    return ticked
+  }
 
   const clockWas = (time: number, sent: number) => {
     // The server counts whole milliseconds.
@@ -158,6 +172,7 @@ export const make = (
         return at
       }),
     now: () => own() + offset,
+    lately: () => recently() + offset,
     clockWas,
     own
   }

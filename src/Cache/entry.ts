@@ -6,26 +6,34 @@
  * | 0 | `V` a value, `N` the lookup found nothing, `F` it failed with a declared error, `L` a lookup is under way |
  * | 1 | the format, `1` |
  * | 2 | how the payload is written: `j` JSON, `c` by the codec of the cache |
- * | 3 to 18 | the epoch that was known before the lookup began, in microseconds |
- * | 19 to 22 | the length of the tags in bytes, to the base of 36 |
- * | 23 to 26 | how long the lookup took, in milliseconds, to the base of 36; 0 once it is being refreshed |
- * | 27 to 39 | when it is soft-expired, in milliseconds by the clock of the server |
- * | 40 to 45 | a mark that differs with each write |
+ * | 3 to 13 | the epoch that was known before the lookup began, in microseconds |
+ * | 14 to 16 | the length of the tags in bytes |
+ * | 17 to 20 | how long the lookup took, in milliseconds; 0 once it is being refreshed |
+ * | 21 to 29 | when it is soft-expired, in milliseconds by the clock of the server |
+ * | 30 to 35 | a mark that differs with each write |
+ *
+ * Numbers are written to the base of 36, so that they stay readable and take few bytes.
  *
  * Nothing but a lease begins with `L`, and it has a mark of its own behind that. So the header tells any two writes apart,
  * and scripts compare it alone.
  */
 import { Buffer } from "node:buffer"
 
-export const HEADER = 46
+export const HEADER = 36
 
 /** From here on the header is overwritten by whoever is to refresh the entry. */
-export const PATCH = 23
+export const PATCH = 17
+
+/** Where the epoch begins and ends. Texts of equal length are in the order of the numbers. */
+export const EPOCH = [3, 14] as const
+
+/** How many bytes the tags of an entry may take. */
+export const TAGS_LIMIT = 36 ** 3 - 1
 
 const FORMAT = "1"
 
 /** As late as the header can say; an entry of this soft expiry has none. */
-const NEVER = 9_999_999_999_999
+const NEVER = 36 ** 9 - 1
 
 const COMPUTE_LIMIT = 36 ** 4 - 1
 
@@ -52,12 +60,17 @@ const RESERVED = /[%\n]/
 const writeTag = (tag: string): string => RESERVED.test(tag) ? tag.replace(/[%\n]/g, encodeURIComponent) : tag
 const readTag = (text: string): string => text.includes("%") ? decodeURIComponent(text) : text
 
-const digits = (n: number, width: number): string => String(n).padStart(width, "0")
 const base36 = (n: number, width: number): string => n.toString(36).padStart(width, "0")
 
 /** What a header ends with. */
 export const patch = (compute: number, soft: number, mark: string): string =>
-  base36(Math.min(Math.round(compute), COMPUTE_LIMIT), 4) + digits(Math.min(Math.ceil(soft), NEVER), 13) + mark
+  base36(Math.min(Math.round(compute), COMPUTE_LIMIT), 4) + base36(Math.min(Math.ceil(soft), NEVER), 9) + mark
+
+/** A moment in microseconds, as entries have it. */
+export const epochOf = (micros: number): string => base36(micros, 11)
+
+/** Tags as an entry has them. */
+export const tagsOf = (tags: ReadonlyArray<string>): string => tags.length === 0 ? "" : tags.map(writeTag).join("\n")
 
 /** A mark from a counter. */
 export const markOf = (n: number): string => base36(n % 36 ** 6, 6)
@@ -71,13 +84,14 @@ export const write = (entry: {
   readonly compute: number
   readonly soft: number
   readonly mark: string
-  readonly tags: ReadonlyArray<string>
+  /** By `tagsOf`; no longer than the limit. */
+  readonly tags: string
   readonly encoded: boolean
   readonly payload: string | Uint8Array
 }): string | Uint8Array => {
-  const tags = entry.tags.length === 0 ? "" : entry.tags.map(writeTag).join("\n")
-  const head = entry.kind + FORMAT + (entry.encoded ? "c" : "j") + digits(entry.epoch, 16) +
-    base36(Buffer.byteLength(tags), 4) + patch(entry.compute, entry.soft, entry.mark) + tags
+  const { tags } = entry
+  const head = entry.kind + FORMAT + (entry.encoded ? "c" : "j") + epochOf(entry.epoch) +
+    base36(Buffer.byteLength(tags), 3) + patch(entry.compute, entry.soft, entry.mark) + tags
   return typeof entry.payload === "string"
     ? head + entry.payload
     : Buffer.concat([Buffer.from(head), entry.payload])
@@ -90,6 +104,10 @@ const toBuffer = (bytes: Uint8Array): Buffer =>
 export const headOf = (bytes: Uint8Array): Uint8Array => bytes.subarray(0, HEADER)
 
 const L = "L".charCodeAt(0)
+const V = "V".charCodeAt(0)
+const N = "N".charCodeAt(0)
+const F = "F".charCodeAt(0)
+const ONE = FORMAT.charCodeAt(0)
 const J = "j".charCodeAt(0)
 const C = "c".charCodeAt(0)
 
@@ -98,24 +116,23 @@ export const isLease = (bytes: Uint8Array): boolean => bytes[0] === L
 const digit = (byte: number): number =>
   byte >= 48 && byte <= 57 ? byte - 48 : byte >= 97 && byte <= 122 ? byte - 87 : NaN
 
-const number = (bytes: Uint8Array, from: number, to: number, base: number): number => {
+const number = (bytes: Uint8Array, from: number, to: number): number => {
   let n = 0
-  for (let i = from; i < to; i++) n = n * base + digit(bytes[i]!)
+  for (let i = from; i < to; i++) n = n * 36 + digit(bytes[i]!)
   return n
 }
-
-const isKind = (kind: string): kind is Kind => kind === "V" || kind === "N" || kind === "F"
 
 /** `undefined` when it is nothing that this module has written. */
 export const read = (bytes: Uint8Array): Entry | undefined => {
   if (bytes.length < HEADER) return undefined
-  const kind = String.fromCharCode(bytes[0]!)
+  const first = bytes[0]
   const encoding = bytes[2]
-  if (!isKind(kind) || bytes[1] !== FORMAT.charCodeAt(0) || (encoding !== J && encoding !== C)) return undefined
-  const epoch = number(bytes, 3, 19, 10)
-  const length = number(bytes, 19, PATCH, 36)
-  const compute = number(bytes, PATCH, 27, 36)
-  const soft = number(bytes, 27, 40, 10)
+  const kind = first === V ? "V" : first === N ? "N" : first === F ? "F" : undefined
+  if (kind === undefined || bytes[1] !== ONE || (encoding !== J && encoding !== C)) return undefined
+  const epoch = number(bytes, EPOCH[0], EPOCH[1])
+  const length = number(bytes, EPOCH[1], PATCH)
+  const compute = number(bytes, PATCH, 21)
+  const soft = number(bytes, 21, 30)
   const start = HEADER + length
   // What is no number is not at least zero.
   if (!(epoch >= 0 && compute >= 0 && soft >= 0 && start <= bytes.length)) return undefined

@@ -70,6 +70,8 @@ interface Count {
   readonly value: () => number
 }
 
+const noLabels: [] = []
+
 /** All labels belong to the key: a metric that is given some later makes them anew with every update. */
 const count = (
   key: MetricKey.MetricKey.Counter<number>,
@@ -82,7 +84,7 @@ const count = (
   return {
     add: (by = 1) => {
       n += by
-      metric.unsafeUpdate(by, [])
+      metric.unsafeUpdate(by, noLabels)
     },
     value: () => n
   }

@@ -16,7 +16,7 @@ import * as Either from "effect/Either"
 import { Buffer } from "node:buffer"
 import type { BytesReply, RedisArg, Reply } from "../RedisClient.js"
 import * as RedisScript from "../RedisScript.js"
-import { HEADER, PATCH } from "./entry.js"
+import { EPOCH, epochOf, HEADER, PATCH } from "./entry.js"
 
 /** Where a write is told to others; without a channel the server does that. */
 export interface Notice {
@@ -165,15 +165,15 @@ return reply`,
 /**
  * Removes an entry from before the floor. Leases stay: what they are for will be from before the floor itself.
  *
- * KEYS: the entry. ARGV: the floor in 16 digits. Returns whether it was removed. Complexity: O(1).
+ * KEYS: the entry. ARGV: the floor as entries have it. Returns whether it was removed. Complexity: O(1).
  */
 export const sweep = RedisScript.make({
   name: "cacheSweep",
   lua: `
-local head = redis.call('GETRANGE', KEYS[1], 0, 18)
-if head == '' or string.sub(head, 1, 1) == 'L' or string.sub(head, 4) >= ARGV[1] then return 0 end
+local head = redis.call('GETRANGE', KEYS[1], 0, ${EPOCH[1] - 1})
+if head == '' or string.sub(head, 1, 1) == 'L' or string.sub(head, ${EPOCH[0] + 1}) >= ARGV[1] then return 0 end
 return redis.call('UNLINK', KEYS[1])`,
-  params: (key: string, floor: string) => ({ keys: [key], args: [floor] }),
+  params: (key: string, floor: number) => ({ keys: [key], args: [epochOf(floor)] }),
   result: RedisScript.boolean,
   idempotent: true
 })
