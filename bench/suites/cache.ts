@@ -88,9 +88,9 @@ const persisted = Effect.flatMap(Server, ({ url }) => {
   const layer = PersistenceRedis.layerResult({ host: hostname, port: Number(port), keyPrefix: PREFIX })
   return Effect.flatMap(Layer.build(layer), (context) =>
     Effect.provide(
-      PersistedCache.make({
+      PersistedCache.make<UserById, never>({
         storeId: "persisted",
-        lookup: (_: UserById) => lookup,
+        lookup: () => lookup,
         timeToLive: () => TTL,
         inMemoryCapacity: 1
       }),
@@ -125,7 +125,11 @@ const nearHit: Case = {
     for (const key of names) {
       yield* Effect.promise(() => Promise.all([cacheable.set(key, user, TTL), manager.set(key, user, TTL)]))
     }
-    const local = yield* EffectCache.make({ capacity: KEYS, timeToLive: TTL, lookup: (_: string) => lookup })
+    const local = yield* EffectCache.make<string, typeof user>({
+      capacity: KEYS,
+      timeToLive: TTL,
+      lookup: () => lookup
+    })
     yield* warm(handle, (n) => handle.getOrSet(keyOf(n), lookup))
     for (const key of names) yield* Effect.promise(() => peer.getOrSet({ key, ttl: TTL, factory: () => user }))
     return [

@@ -411,7 +411,9 @@ export const make: Effect.Effect<Service, never, RedisClient | Presence.Presence
             }
             return Effect.flatMap(client.eval(scripts.send, room, user, id, body.right, nextId()), (result) => {
               if (result === undefined) return refused(definition, name, user)
-              const { duplicate, epoch, offset } = result
+              const { epoch, offset } = result
+              // An id that was made up for this message is there already when a lost reply was asked for again.
+              const duplicate = result.duplicate && options?.id !== undefined
               if (!duplicate) sent.unsafeUpdate(1, [])
               return Effect.succeed({ position: { epoch, offset }, id, duplicate })
             })

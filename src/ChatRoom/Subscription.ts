@@ -143,7 +143,7 @@ export const make = <A>(
           continue
         }
         const { payload } = one
-        const stored = /^message (\S+) (\d+) (\d+) ([^]*)$/.exec(payload)
+        const stored = /^message (\S+) (\d{1,15}) (\d{1,15}) ([^]*)$/.exec(payload)
         if (stored !== null) {
           // What comes behind a hole is in the history as well.
           if (behind) continue

@@ -189,7 +189,8 @@ export interface Part {
 const entryOf = (reply: Reply): Entry | undefined => {
   const [id, fields] = Array.isArray(reply) ? reply : []
   const [, at, , body] = Array.isArray(fields) ? fields : []
-  if (typeof id !== "string" || typeof at !== "string" || typeof body !== "string") return undefined
+  // More digits than a time has.
+  if (typeof id !== "string" || typeof body !== "string" || !/^\d{1,15}$/.test(String(at))) return undefined
   return { offset: Number(id.slice(0, id.indexOf("-"))), at: Number(at), body }
 }
 

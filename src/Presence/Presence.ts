@@ -375,7 +375,7 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
   const fork = yield* FiberSet.makeRuntime<never>()
   // It may be started where nothing can be interrupted, and the end of the scope must not wait for a timer.
   const run = <A, E>(effect: Effect.Effect<A, E>) => fork(Effect.interruptible(effect))
-  const process = randomBytes(12).toString("base64url").replace(/[-_]/g, "0").slice(0, 12)
+  const process = randomBytes(9).toString("base64url")
   let connections = 0
   const watched = new Map<string, Watched>()
 
@@ -395,11 +395,29 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
   ): Effect.Effect<A, RedisError> =>
     Effect.flatMap(read, (found) => found.more ? Effect.zipRight(drain(room), read) : Effect.succeed(found))
 
+  /** Of a join that failed, was interrupted or came too late, and that the server may have executed. */
+  const abandon = (room: scripts.Room, member: string) =>
+    Effect.suspend(() => {
+      const fiber = run(
+        client.eval(scripts.leave, room, member).pipe(
+          Effect.retry({
+            schedule: Schedule.spaced("200 millis").pipe(Schedule.upTo(Duration.millis(room.ttl))),
+            while: mayPass
+          }),
+          Effect.ignore
+        )
+      )
+      // The caller is told of its own matter soon, also when the server is away.
+      return Effect.timeoutOption(Effect.interruptible(Fiber.await(fiber)), "500 millis")
+    })
+
   const rejoin = (state: Watched, member: string) =>
     Effect.suspend(() => {
       const own = state.own.get(member)
       if (own === undefined) return Effect.void
       return client.eval(scripts.join, state.room, own.user, member, own.meta).pipe(
+        // It may have left while this was tried again.
+        Effect.onExit(() => state.own.has(member) ? Effect.void : abandon(state.room, member)),
         Effect.zipRight(SubscriptionRef.update(own.rejoins, (n) => n + 1)),
         Effect.zipRight(Effect.sync(() => rejoins.unsafeUpdate(1, []))),
         Effect.zipRight(Effect.logWarning(`a connection of ${state.room.key} was gone, and has joined again`))
@@ -461,22 +479,6 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
     state.fiber?.unsafeInterruptAsFork(FiberId.none)
     watched.delete(`${state.room.ttl} ${state.room.keep} ${state.room.key}`)
   }
-
-  /** Of a join that failed or was interrupted, and that the server may have executed. */
-  const abandon = (room: scripts.Room, member: string) =>
-    Effect.suspend(() => {
-      const fiber = run(
-        client.eval(scripts.leave, room, member).pipe(
-          Effect.retry({
-            schedule: Schedule.spaced("200 millis").pipe(Schedule.upTo(Duration.millis(room.ttl))),
-            while: mayPass
-          }),
-          Effect.ignore
-        )
-      )
-      // The caller is told of its own matter soon, also when the server is away.
-      return Effect.timeoutOption(Effect.interruptible(Fiber.await(fiber)), "500 millis")
-    })
 
   const join = (room: scripts.Room, name: string, user: string, meta: string) =>
     Effect.uninterruptibleMask((restore) =>

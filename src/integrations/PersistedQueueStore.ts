@@ -230,8 +230,9 @@ const makeWith = (
         /** Claims for those who wait; how long until it makes sense to try again. */
         const claimOnce: Effect.Effect<number, RedisError> = Effect.uninterruptible(Effect.gen(function*() {
           if (uncertain.length > 0) yield* clearUp
-          const claim = `${process}:${claims++}`
           const wanted = Math.min(BATCH, takers.size)
+          if (wanted === 0) return Infinity
+          const claim = `${process}:${claims++}`
           let most = 1
           for (const taker of takers) most = Math.max(most, taker.maxAttempts)
           const { items, next } = yield* Effect.tapError(
@@ -275,7 +276,8 @@ const makeWith = (
         )
 
         const serve: Effect.Effect<number> = Effect.suspend(() =>
-          takers.size === 0 ? Effect.succeed(Infinity) : Effect.zipRight(subscribe, claimOnce)
+          // What is uncertain goes back, also when nobody waits any more.
+          takers.size === 0 && uncertain.length === 0 ? Effect.succeed(Infinity) : Effect.zipRight(subscribe, claimOnce)
         ).pipe(
           Effect.catchAll((error) =>
             mayPass(error)

@@ -85,7 +85,7 @@ describe("SingleFlight", () => {
     Effect.gen(function*() {
       const flights = yield* made
       let runs = 0
-      const values = yield* Effect.all([1, 2, 3].map(() => flights.run("a", Effect.sync(() => ++runs))))
+      const values = yield* Effect.forEach([1, 2, 3], () => flights.run("a", Effect.sync(() => ++runs)))
       assert.deepStrictEqual(values, [1, 2, 3])
     }))
 

@@ -128,7 +128,7 @@ describe("Cache under races", () => {
         }
       })
       const race = yield* Effect.fork(
-        Effect.all(racers.map(({ run }) => run), { concurrency: "unbounded", discard: true })
+        Effect.forEach(racers, ({ run }) => run, { concurrency: "unbounded", discard: true })
       )
       const isEnough = Effect.map(
         Effect.forEach(

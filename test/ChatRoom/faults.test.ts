@@ -130,7 +130,7 @@ describe("ChatRoom under faults", () => {
       }))
     ))
 
-  it.live.each([7, 9, 20])(
+  it.live.each([7, 20])(
     "no hole and no double, wherever the subscription breaks: every %d milliseconds",
     (millis) =>
       cutOff(({ cut, server }) =>
@@ -146,7 +146,7 @@ describe("ChatRoom under faults", () => {
             ))
           )
           yield* Effect.forEach(
-            numbers(1, 3000),
+            numbers(1, 1000),
             (text) => Effect.zipRight(Effect.yieldNow(), here.send(Wide, "room", "ada", { text })),
             { concurrency: 5, discard: true }
           )
@@ -154,7 +154,7 @@ describe("ChatRoom under faults", () => {
           yield* here.send(Wide, "room", "ada", { text: "end" })
           yield* eventually(() => listeners.every(({ messages }) => messages.at(-1)?.value.text === "end"))
           for (const { messages, seen } of listeners) {
-            assert.deepStrictEqual(messages.map(({ position }) => position.offset), numbers(1, 3001).map(Number))
+            assert.deepStrictEqual(messages.map(({ position }) => position.offset), numbers(1, 1001).map(Number))
             assert.isTrue(seen.some((text) => text.startsWith("recovered")))
             assert.isFalse(seen.some((text) => text.startsWith("lost")))
           }
@@ -186,6 +186,7 @@ describe("ChatRoom under faults, in memory", () => {
       yield* server.inject(Fault.loseReply({ command: sendScript.sha }))
       const sent = yield* passing(say("once"))
       assert.strictEqual(sent.position.offset, 2)
+      assert.isFalse(sent.duplicate)
       yield* TestClock.adjust("1 second")
       assert.deepStrictEqual(listener.seen, ["warm", "once"])
     }).pipe(Effect.scoped, Effect.provide(ChatRoom.layerTest)))

@@ -12,6 +12,8 @@ const joined = <A, E, R>(room: string, effect: Effect.Effect<A, E, R>) =>
   Effect.zipRight(ChatRoom.join(Rooms, room, "ada"), effect)
 
 interruptions({
+  // Each of them is several commands with heartbeats between.
+  times: 150,
   layer: ChatRoom.layer,
   // Members and messages stay, as they should.
   keys: "presence:",

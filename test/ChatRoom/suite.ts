@@ -338,11 +338,19 @@ export const suite = (
           const Old = ChatRoom.define({ name: "rooms", message: Schema.Number, history: Rooms.history })
           yield* ChatRoom.join(Rooms, room, "ada")
           const listener = yield* subscribed(service, room)
-          yield* say(room, "ada", "1")
+          const { position: { epoch } } = yield* say(room, "ada", "1")
           yield* ChatRoom.send(Old, room, "ada", 2)
           const channel = channelOf(keyOf("rooms", room))
           for (
-            const text of ["", "message", "message x y z", "typing 1", "joined 99999999999999999999 x", "left x x"]
+            const text of [
+              "",
+              "message",
+              "message x y z",
+              `message ${epoch} 3 99999999999999999999 []`,
+              "typing 1",
+              "joined 99999999999999999999 x",
+              "left x x"
+            ]
           ) {
             yield* client.publish(channel, text)
           }

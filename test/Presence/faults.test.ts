@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Option, Redacted, Stream } from "effect"
+import { Context, Effect, Exit, Layer, Option, Redacted, Scope, Stream } from "effect"
 import { layer as redis } from "../../src/IoRedis.js"
 import * as Presence from "../../src/Presence/index.js"
 import { RedisClient } from "../../src/RedisClient.js"
@@ -16,7 +16,7 @@ const services = (url: string) =>
 const eventually = (holds: () => boolean) => RealServer.until("what was to happen", Effect.sync(holds), Boolean, String)
 
 /** A process, and what it has said so far. */
-const process = (task: { url: string; room: string; users: ReadonlyArray<string>; listen: boolean }) =>
+const process = (task: { url: string; room: string; users: ReadonlyArray<string> }) =>
   Effect.gen(function*() {
     const { child, exit, messages } = yield* Worker.start(new URL("./worker.ts", import.meta.url), task)
     const said: Array<any> = []
@@ -25,35 +25,33 @@ const process = (task: { url: string; room: string; users: ReadonlyArray<string>
     return { child, exit, said }
   })
 
-const events = (said: ReadonlyArray<any>) =>
-  said.flatMap(({ event, reason, user }) => event === undefined ? [] : [`${user} ${reason || event}`])
-
 describe("Presence under faults", () => {
   it.live("of a process that is killed each user leaves once, though three others look for it", () =>
     Effect.gen(function*() {
       const server = yield* RealServer.start()
       const room = "killed"
-      const task = { url: server.url, room, users: [], listen: true }
-      const [first, second, third, victim] = yield* Effect.all([
-        process({ ...task, users: ["bob"] }),
-        process(task),
-        process(task),
-        process({ ...task, users: ["ada", "ada", "bob", "cy"], listen: false })
-      ], { concurrency: "unbounded" })
+      const scope = yield* Scope.make()
+      // Each has connections of its own, as a process has.
+      const others = yield* Effect.forEach(
+        [1, 2, 3],
+        () =>
+          Effect.map(Layer.build(Layer.fresh(services(server.url))), Context.get(Presence.Presence)).pipe(
+            Scope.extend(scope)
+          )
+      )
+      yield* Scope.extend(others[0]!.join(Rooms, room, "bob"), scope)
+      const told = yield* Effect.forEach(others, (other) => Scope.extend(listen(other, Rooms, room), scope))
+      const victim = yield* process({ url: server.url, room, users: ["ada", "ada", "bob", "cy"] })
       victim.child.kill("SIGKILL")
-      for (const { said } of [first, second, third]) {
-        yield* eventually(() => events(said).filter((text) => text.endsWith("expired")).length >= 2)
-      }
+      const joined = ["ada joined", "cy joined"]
+      for (const all of told) yield* eventually(() => all.length >= 4)
       yield* Effect.sleep("700 millis")
-      for (const { said } of [first, second, third]) {
-        assert.deepStrictEqual(
-          events(said).filter((text) => text.endsWith("expired")).sort(),
-          ["ada expired", "cy expired"]
-        )
+      for (const all of told) {
+        assert.deepStrictEqual(all.slice(0, 2), joined)
+        assert.deepStrictEqual(all.slice(2).sort(), ["ada expired", "cy expired"])
       }
-      // Graceful ends are told at once, and leave nothing behind.
-      for (const { child } of [first, second, third]) child.stdin!.write("end\n")
-      for (const { exit } of [first, second, third]) assert.strictEqual(yield* exit, 0)
+      // Graceful ends leave nothing behind.
+      yield* Scope.close(scope, Exit.void)
       const keys = yield* server.cli("KEYS", "*")
       assert.deepStrictEqual(keys, ["presence:{processes:killed}:seen"])
     }).pipe(Effect.scoped))
@@ -62,7 +60,7 @@ describe("Presence under faults", () => {
     Effect.gen(function*() {
       const server = yield* RealServer.start()
       const room = "stopped"
-      const stopped = yield* process({ url: server.url, room, users: ["ada"], listen: false })
+      const stopped = yield* process({ url: server.url, room, users: ["ada"] })
       yield* Effect.gen(function*() {
         const told = yield* listen(yield* Presence.Presence, Rooms, room)
         assert.isTrue(yield* Presence.isOnline(Rooms, room, "ada"))

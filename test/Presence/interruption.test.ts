@@ -8,6 +8,8 @@ const scoped = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.scoped(Effect
 const Rooms = Presence.define({ name: "interrupted", ttl: "100 millis", lastSeen: 0 })
 
 interruptions({
+  // Each of them is several commands with heartbeats between.
+  times: 150,
   layer: Presence.layer,
   keys: "presence:",
   competitor: (room) => scoped(Presence.join(Rooms, room, "bob")),

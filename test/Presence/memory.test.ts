@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Either, Exit, Fiber, Metric, Option, Scope, Stream, TestClock } from "effect"
 import * as Presence from "../../src/Presence/index.js"
-import { beat, join, leave } from "../../src/Presence/scripts.js"
+import { beat, join, keyOf, keysOf, leave } from "../../src/Presence/scripts.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import { Fault, RedisTestServer } from "../../src/RedisTestServer.js"
 import { inMemory } from "../kit/processes.js"
@@ -128,6 +128,23 @@ describe("Presence in memory", () => {
       assert.deepStrictEqual(yield* client.eval(beat, room, [member]), { more: false, gone: [member] })
       assert.deepStrictEqual(yield* Presence.count(Rooms, "room"), { users: 0, connections: 0 })
     }).pipe(Effect.provide(Presence.layerTest)))
+
+  it.effect("who leaves while it is joining again does not come back", () =>
+    Effect.gen(function*() {
+      const server = yield* RedisTestServer
+      const client = yield* RedisClient
+      const told = yield* listen(yield* Presence.Presence, Rooms, "room")
+      const scope = yield* Scope.make()
+      yield* Scope.extend(Presence.join(Rooms, "room", "ada"), scope)
+      yield* client.del(...keysOf(keyOf("rooms", "room")))
+      const away = yield* server.inject(Fault.failBeforeSend({ command: join.sha }))
+      for (let i = 0; i < 100 && (yield* away.happened) === 0; i++) yield* TestClock.adjust("50 millis")
+      yield* Scope.close(scope, Exit.void)
+      // The second try comes after it has left.
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* Presence.count(Rooms, "room"), { users: 0, connections: 0 })
+      assert.deepStrictEqual(told, ["ada joined", "ada joined", "ada left"])
+    }).pipe(Effect.scoped, Effect.provide(Presence.layerTest)))
 
   it.effect("subscribers are told of an outage", () =>
     Effect.gen(function*() {

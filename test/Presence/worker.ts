@@ -1,6 +1,6 @@
 /**
- * A process with connections in a room, for the tests that kill and stop some. It says in lines of JSON what it hears,
- * until it is killed or told to end.
+ * A process with connections in a room, for the tests that kill and stop some. It says in lines of JSON which of them
+ * have joined again, until it is killed or told to end.
  */
 import { Effect, Logger, LogLevel, Redacted, Stream } from "effect"
 import { createInterface } from "node:readline"
@@ -11,7 +11,6 @@ interface Task {
   readonly url: string
   readonly room: string
   readonly users: ReadonlyArray<string>
-  readonly listen: boolean
 }
 
 const task: Task = JSON.parse(process.argv[2] ?? "{}")
@@ -24,20 +23,6 @@ const lines = Stream.fromAsyncIterable(createInterface({ input: process.stdin })
 
 await Effect.runPromise(
   Effect.scoped(Effect.gen(function*() {
-    if (task.listen) {
-      const events = yield* Presence.subscribe(Rooms, task.room)
-      yield* Effect.forkScoped(
-        Stream.runForEach(
-          events,
-          (event) =>
-            say({
-              event: event._tag,
-              user: "user" in event ? event.user : "",
-              reason: "reason" in event ? event.reason : ""
-            })
-        )
-      )
-    }
     for (const user of task.users) {
       const { rejoins } = yield* Presence.join(Rooms, task.room, user)
       yield* Effect.forkScoped(Stream.runForEach(rejoins, (rejoins) => say({ user, rejoins })))

@@ -1,10 +1,11 @@
 import { live, memory, memoryCluster, onCluster, onSentinel } from "../kit/layers.js"
+import { sharing } from "../kit/sharing.js"
 import * as Health from "./healthSuite.js"
 import * as RateLimits from "./rateLimitsSuite.js"
 import * as RpcRateLimits from "./rpcRateLimitsSuite.js"
 import * as Sessions from "./sessionsSuite.js"
 
-const real = { excludeTestServices: true }
+const real = sharing(live, onCluster, onSentinel)
 
 Health.suite("in memory", memory, {})
 Health.suite("in memory, as a Cluster", memoryCluster, {})

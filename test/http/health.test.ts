@@ -10,7 +10,10 @@ import { Api, formNames, get, serving } from "./healthSuite.js"
 import { whileTimePasses } from "./support.js"
 import "../kit/globalSetup.js"
 
-const untilHealthy = Effect.repeat(get, { until: ({ status }) => status === 200, schedule: Schedule.spaced("20 millis") })
+const untilHealthy = Effect.repeat(get, {
+  until: ({ status }) => status === 200,
+  schedule: Schedule.spaced("20 millis")
+})
 
 for (const form of formNames) {
   describe(`health as ${form}, when Redis is in trouble`, () => {

@@ -108,7 +108,7 @@ it.scopedLive("the example under load lets exactly as many through as it says", 
     const url = yield* running(prefix)
     const used = (id: string) => RateLimiter.count(PerMinute, id)
 
-    assertLimited(yield* fire(`${url}/books`, 300), 60, 60, 60)
+    assertLimited(yield* fire(`${url}/books`, 150), 60, 60, 60)
     assert.strictEqual(yield* used("address:127.0.0.1"), 60)
 
     // Everybody has a budget of their own, and an address that is made up is nobody's.

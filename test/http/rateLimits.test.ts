@@ -296,6 +296,7 @@ describe("rate limits of an API", () => {
     const policy = policyOf(12)
     RateLimits.layerApi(RateLimits.RateLimit, {
       // @ts-expect-error the tag does not have this failure
+      // @effect-diagnostics-next-line missingEffectError:off
       charge: Effect.fail(new HttpApiError.Forbidden())
     })
     return Effect.gen(function*() {

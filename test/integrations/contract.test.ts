@@ -1,4 +1,5 @@
 import { live, memory, memoryCluster, onCluster } from "../kit/layers.js"
+import { sharing } from "../kit/sharing.js"
 import { real, virtual } from "../Lock/suite.js"
 import * as KeyValueStore from "./keyValueSuite.js"
 import * as BackingPersistence from "./persistenceSuite.js"
@@ -7,9 +8,11 @@ import * as RateLimiterStore from "./rateLimiterSuite.js"
 
 const suites = [RateLimiterStore, BackingPersistence, KeyValueStore, PersistedQueueStore]
 
+const shared = sharing(live, onCluster)
+
 for (const { suite } of suites) {
   suite("in memory", memory, {}, virtual)
   suite("in memory, as a Cluster", memoryCluster, {}, virtual)
-  suite("live", live, { excludeTestServices: true }, real)
-  suite("on a Cluster", onCluster, { excludeTestServices: true }, real)
+  suite("live", live, shared, real)
+  suite("on a Cluster", onCluster, shared, real)
 }

@@ -281,6 +281,25 @@ describe("PersistedQueueStore in memory", () => {
       assert.deepStrictEqual(yield* after(taking, "1 second"), [1, 0])
     }).pipe(Effect.provide(services)))
 
+  it.effect("so it is when whoever claimed it does not wait any more", () =>
+    Effect.gen(function*() {
+      const { inject } = yield* server
+      const queue = yield* numbers
+      yield* warm
+      yield* queue.offer(1)
+      const lost = yield* inject(Fault.loseReply({ command: scripts.claim.sha }))
+      const taking = yield* Effect.fork(queue.take(() => Effect.never, { maxAttempts: 1 }))
+      while ((yield* lost.happened) === 0) yield* TestClock.adjust("1 millis")
+      yield* Fiber.interrupt(taking)
+      const elsewhere = yield* PersistedQueueStore.make()
+      const other = yield* Effect.provide(
+        numbers,
+        Layer.provide(PersistedQueue.layer, Layer.succeed(PersistedQueue.PersistedQueueStore, elsewhere))
+      )
+      const again = yield* Effect.fork(other.take((n, { attempts }) => value([n, attempts])))
+      assert.deepStrictEqual(yield* after(again, "1 second"), [1, 0])
+    }).pipe(Effect.scoped, Effect.provide(services)))
+
   it.effect("an end whose reply is lost is one end", () =>
     Effect.gen(function*() {
       const { inject } = yield* server

@@ -158,7 +158,7 @@ export const suite = (
       Effect.gen(function*() {
         const store = yield* storeOf(fresh("clear"))
         yield* store.clear
-        const keys = Array.from({ length: 2500 }, (_, i) => `k${i}`)
+        const keys = Array.from({ length: 1200 }, (_, i) => `k${i}`)
         yield* store.setMany(keys.map((key) => [key, 1, forever]))
         yield* store.clear
         assert.deepStrictEqual((yield* store.getMany(keys)).filter(Option.isSome), [])

@@ -101,7 +101,7 @@ describe("subscriptions", () => {
         for (let n = asked % 3; n >= 0; n--) yield* turn
         for (const name of names) {
           underway.delete(name)
-          if (refuses(name)) return yield* Effect.fail(closed)
+          if (refuses(name)) return yield* closed
           done(name)
         }
       }).pipe(Effect.uninterruptible)

@@ -1,13 +1,11 @@
 /**
- * A thousand interruptions of each form of taking something, at random points.
+ * Many interruptions of each form of taking something, at random points.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Random, Stream, Supervisor, TestClock } from "effect"
 import { RedisClient } from "../../src/RedisClient.js"
 import * as RedisTestServer from "../../src/RedisTestServer.js"
 import { live } from "./layers.js"
-
-const TIMES = 1000
 
 const turnOfTheEventLoop = Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
 
@@ -18,6 +16,8 @@ export interface Options<S> {
   readonly forms: Readonly<Record<string, (name: string) => Effect.Effect<unknown, unknown, S>>>
   /** Takes the same for a moment, half of the time, so that the forms have to wait. */
   readonly competitor: (name: string) => Effect.Effect<unknown, unknown, S>
+  /** How often each form is interrupted, a thousand times by default. */
+  readonly times?: number
 }
 
 /** Lets the form run for a random while and interrupts it. */
@@ -42,6 +42,8 @@ export const keysLeft = (prefix: string) =>
       Effect.map((keys) => Array.from(keys).filter((key) => !key.endsWith(":fence")))
     ))
 
+const timesOf = <S>({ times = 1000 }: Options<S>) => times
+
 const isAlive = (fiber: Fiber.RuntimeFiber<unknown, unknown>) => fiber.unsafePoll() === null
 
 const run = <S>(
@@ -53,7 +55,7 @@ const run = <S>(
     const seed = yield* Random.nextInt
     yield* Effect.logDebug(`${label}: seed ${seed}`)
     yield* Effect.forEach(
-      Array.from({ length: TIMES }, (_, i) => `interrupted-${i % 25}`),
+      Array.from({ length: timesOf(options) }, (_, i) => `interrupted-${i % 25}`),
       interrupted(options, form),
       { concurrency: 10, discard: true }
     ).pipe(Effect.withRandom(Random.make(seed)))
@@ -71,7 +73,7 @@ const leavesNoFiber = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
 export const interruptions = <S>(options: Options<S>) => {
   describe("interruption, in memory", () => {
     for (const [label, form] of Object.entries(options.forms)) {
-      it.effect(`a thousand times: ${label}`, () =>
+      it.effect(`${timesOf(options)} times: ${label}`, () =>
         leavesNoFiber(
           Effect.gen(function*() {
             const server = yield* RedisTestServer.RedisTestServer
@@ -94,7 +96,7 @@ export const interruptions = <S>(options: Options<S>) => {
 
   describe("interruption, live", () => {
     for (const [label, form] of Object.entries(options.forms)) {
-      it.live(`a thousand times: ${label}`, () =>
+      it.live(`${timesOf(options)} times: ${label}`, () =>
         leavesNoFiber(
           Effect.gen(function*() {
             const client = yield* RedisClient

@@ -49,11 +49,12 @@ const comparisonOf = (command: string): string => {
 const table = [
   "| command | compared with a server in |",
   "|---|---|",
-  ...Object.keys(commandGroups).flatMap((group) => [
-    `| **${group}** | |`,
-    ...names.filter(([of]) => of === group).map(([, name]) => name).sort()
-      .map((name) => `| \`${name}\` | ${comparisonOf(name)} |`)
-  ])
+  ...Object.keys(commandGroups).flatMap((group) =>
+    [`| **${group}** | |`].concat(
+      names.filter(([of]) => of === group).map(([, name]) => name).sort()
+        .map((name) => `| \`${name}\` | ${comparisonOf(name)} |`)
+    )
+  )
 ].join("\n")
 
 const isArray = (reply: Resp.Reply | undefined): reply is ReadonlyArray<Resp.Reply> => Array.isArray(reply)

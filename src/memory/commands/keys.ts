@@ -1,9 +1,9 @@
 /**
  * Keys of any type, and how long they live.
  */
+import { matchesBytes as matches } from "../../internal/glob.js"
 import { allKeys, type Argv, bigint, fail, firstKey, integer, is, type Run, type Table, twoKeys } from "../command.js"
 import type { Engine } from "../Engine.js"
-import { matchesBytes as matches } from "../../internal/glob.js"
 import { type EngineReply, ErrorReply, OK, Status } from "../reply.js"
 import { copyOf, NO_KEY, SYNTAX, typeOf } from "../values.js"
 import { parseCursor, parseScan } from "./scan.js"

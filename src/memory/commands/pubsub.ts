@@ -1,9 +1,9 @@
 /**
  * Publishing and subscribing. A reply to SUBSCRIBE and its like is the list of its confirmations, one for each name.
  */
+import { matchesBytes as matches } from "../../internal/glob.js"
 import { allKeys, type Argv, firstKey, type Run, type Table, wrongSubcommand } from "../command.js"
 import type { ChannelKind, Engine, Session } from "../Engine.js"
-import { matchesBytes as matches } from "../../internal/glob.js"
 import { type EngineReply, ErrorReply } from "../reply.js"
 import { container } from "./container.js"
 

@@ -1,9 +1,9 @@
 /**
  * What `SCAN` and its like share.
  */
+import { matchesBytes as matches } from "../../internal/glob.js"
 import type { Indexed, Node } from "../collections.js"
 import { type Argv, fail, integer, is } from "../command.js"
-import { matchesBytes as matches } from "../../internal/glob.js"
 import type { EngineReply } from "../reply.js"
 import { SYNTAX } from "../values.js"
 
