@@ -41,7 +41,7 @@ export default defineConfig({
   test: {
     globalSetup: ["test/kit/globalSetup.ts"],
     // Most of them wait more than they compute.
-    maxWorkers: "100%",
+    maxWorkers: "150%",
     projects: [
       project("ioredis 5", "ioredis", { include: ["test/**/*.test.ts"], exclude: ["test/examples/browser.test.ts"] }),
       project("ioredis 6", "ioredis-6", {

@@ -567,11 +567,11 @@ describe("clients", () => {
     Effect.gen(function*() {
       const client = yield* RedisClient
       const server = yield* RedisTestServer.RedisTestServer
-      for (let i = 0; i < 10_005; i++) yield* client.send("ECHO", i)
+      for (let i = 0; i < 1005; i++) yield* client.send("ECHO", i)
       const journal = yield* server.journal
-      assert.strictEqual(journal.length, 10_000)
+      assert.strictEqual(journal.length, 1000)
       assert.deepStrictEqual(journal[0]!.args, ["ECHO", "5"])
-      assert.deepStrictEqual(journal[9_999]!.args, ["ECHO", "10004"])
+      assert.deepStrictEqual(journal[999]!.args, ["ECHO", "1004"])
     })
   )
 
