@@ -1,4 +1,5 @@
 import { existsSync, readdirSync } from "node:fs"
+import { availableParallelism } from "node:os"
 import { fileURLToPath } from "node:url"
 import { defineConfig } from "vitest/config"
 
@@ -41,7 +42,7 @@ export default defineConfig({
   test: {
     globalSetup: ["test/kit/globalSetup.ts"],
     // Most of them wait more than they compute.
-    maxWorkers: "150%",
+    maxWorkers: Math.ceil(availableParallelism() * 1.5),
     projects: [
       project("ioredis 5", "ioredis", { include: ["test/**/*.test.ts"], exclude: ["test/examples/browser.test.ts"] }),
       project("ioredis 6", "ioredis-6", {
