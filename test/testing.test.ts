@@ -36,7 +36,7 @@ describe("the live layer", () => {
       const options = { url: url(), keyPrefix: "mine*:" }
       const one = yield* build(live(options))
       const two = yield* build(live(options))
-      assert.match(one.client.key("a"), /^mine\*:test:[0-9a-z]{8}:a$/)
+      assert.match(one.client.key("a"), /^mine\*:test:[0-9a-f]{10}:a$/)
       assert.notStrictEqual(one.client.key("a"), two.client.key("a"))
       yield* one.client.set("a", "1")
       yield* two.client.set("a", "2")
