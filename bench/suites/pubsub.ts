@@ -31,9 +31,16 @@ const text = JSON.stringify({
   v: 1
 })
 
-interface Count {
-  published: number
-  received: number
+class Count {
+  published = 0
+  received = 0
+  /** Called when so many are there. */
+  awaited: { readonly goal: number; readonly done: () => void } | undefined
+
+  receive(messages: number): void {
+    this.received += messages
+    if (this.awaited !== undefined && this.received >= this.awaited.goal) this.awaited.done()
+  }
 }
 
 /** What all subscribers receive together in a second. A turn ends when the last message is there. */
@@ -51,57 +58,90 @@ const deliveries = (subscribers: number, count: Count, publish: Slice): Slice =>
     )
   })
 
+/** From the moment a message is published until the last subscriber has it, one message after the other: the median. */
+const latencies = (subscribers: number, count: Count, publish: Effect.Effect<unknown, unknown>): Slice => (seconds) =>
+  Effect.gen(function*() {
+    const times: Array<number> = []
+    const until = performance.now() + seconds * 1000
+    while (performance.now() < until) {
+      const started = performance.now()
+      count.received = 0
+      const all = new Promise<void>((done) => count.awaited = { goal: subscribers, done })
+      yield* publish
+      yield* Effect.promise(() => all)
+      times.push(performance.now() - started)
+    }
+    count.awaited = undefined
+    return [times.sort((a, b) => a - b)[Math.floor(times.length / 2)]!]
+  })
+
+type What = "throughput" | "latency"
+
 /** Ours, with so many subscribers on one channel. */
-const ours = <F extends PubSub.Format>(name: string, subscribers: number, channel: PubSub.Channel<string, F>) =>
+const ours = <F extends PubSub.Format>(
+  what: What,
+  name: string,
+  subscribers: number,
+  channel: PubSub.Channel<string, F>
+) =>
   Effect.gen(function*() {
     const pubsub = Context.get(yield* context, PubSub.PubSub)
-    const count: Count = { published: 0, received: 0 }
+    const count = new Count()
     for (let n = 0; n < subscribers; n++) {
       const { stream } = yield* pubsub.subscribeScoped(channel, { buffer: { capacity: 100_000 } })
       yield* Effect.forkScoped(
-        Stream.runForEachChunk(stream, (messages) => Effect.sync(() => void (count.received += messages.length)))
+        Stream.runForEachChunk(stream, (messages) => Effect.sync(() => count.receive(messages.length)))
       )
     }
     // Its type does not know that options may be left out for any format.
     const publish = pubsub.publish as (to: PubSub.Channel<string, F>, value: string) => Effect.Effect<number, unknown>
     const contender: Contender = {
       name,
-      slice: deliveries(
-        subscribers,
-        count,
-        fibers(PUBLISHERS, () => {
-          count.published++
-          return publish(channel, text)
-        })
-      )
+      slice: what === "latency" ?
+        latencies(subscribers, count, Effect.suspend(() => publish(channel, text))) :
+        deliveries(
+          subscribers,
+          count,
+          fibers(PUBLISHERS, () => {
+            count.published++
+            return publish(channel, text)
+          })
+        )
     }
     return contender
   })
 
 /** ioredis, with a listener for each subscriber on so many connections. */
-const theirs = (name: string, connections: number, listeners: number, read: (text: string) => unknown) =>
+const theirs = (
+  what: What,
+  name: string,
+  connections: number,
+  listeners: number,
+  read: (text: string) => unknown
+) =>
   Effect.gen(function*() {
     const channel = `${PREFIX}${name}`
     const publisher = yield* connect({ enableAutoPipelining: true })
-    const count: Count = { published: 0, received: 0 }
+    const count = new Count()
     for (let n = 0; n < connections; n++) {
       const subscriber: Redis = yield* connect()
       yield* Effect.promise(() => subscriber.subscribe(channel))
       for (let m = 0; m < listeners; m++) {
         subscriber.on("message", (_: string, message: string) => {
           read(message)
-          count.received++
+          count.receive(1)
         })
       }
     }
+    const publish = () => publisher.publish(channel, text)
     const contender: Contender = {
       name,
-      slice: deliveries(
+      slice: what === "latency" ? latencies(connections * listeners, count, Effect.promise(publish)) : deliveries(
         connections * listeners,
         count,
         promises(PUBLISHERS, () => {
           count.published++
-          return publisher.publish(channel, text)
+          return publish()
         })
       )
     }
@@ -119,11 +159,24 @@ const throughput = (subscribers: number): Case => ({
     const plain = PubSub.channel(`plain:${subscribers}`, Schema.String, { format: "plain" })
     const envelope = PubSub.channel(`envelope:${subscribers}`, Schema.String)
     return [
-      yield* ours("ours, plain text", subscribers, plain),
-      yield* theirs("ioredis, a connection each", subscribers, 1, (text) => text),
-      yield* ours("ours, in envelopes", subscribers, envelope),
-      yield* theirs("ioredis and JSON.parse", subscribers, 1, JSON.parse),
-      ...subscribers === 1 ? [] : [yield* theirs("ioredis, all on one connection", 1, subscribers, (text) => text)]
+      yield* ours("throughput", "ours, plain text", subscribers, plain),
+      yield* theirs("throughput", "ioredis, a connection each", subscribers, 1, (text) => text),
+      yield* ours("throughput", "ours, in envelopes", subscribers, envelope),
+      yield* theirs("throughput", "ioredis and JSON.parse", subscribers, 1, JSON.parse),
+      ...subscribers === 1
+        ? []
+        : [yield* theirs("throughput", "ioredis, all on one connection", 1, subscribers, (text) => text)]
+    ]
+  })
+})
+
+const latency = (subscribers: number): Case => ({
+  measures: [{ name: `pubsub.latency.${subscribers}`, unit: "ms", better: "lower", target: { ratio: 1.3 } }],
+  contenders: Effect.gen(function*() {
+    const envelope = PubSub.channel(`latency:${subscribers}`, Schema.String)
+    return [
+      yield* ours("latency", "ours, in envelopes", subscribers, envelope),
+      yield* theirs("latency", "ioredis and JSON.parse, a connection each", subscribers, 1, JSON.parse)
     ]
   })
 })
@@ -188,4 +241,4 @@ const memory: Case = {
   })
 }
 
-export const cases: ReadonlyArray<Case> = [throughput(1), throughput(10), memory]
+export const cases: ReadonlyArray<Case> = [throughput(1), throughput(10), latency(1), latency(10), memory]
