@@ -20,6 +20,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { checkKey, inputError, positiveMillis } from "./internal/input.js"
 import * as Invalidations from "./internal/invalidations.js"
+import { mayPass } from "./internal/mayPass.js"
 import { hashSlot } from "./internal/slot.js"
 import * as Subscriptions from "./internal/subscriptions.js"
 import * as Commands from "./RedisCommands.js"
@@ -595,9 +596,6 @@ interface Waist {
   readonly retry: Schedule.Schedule<unknown, unknown>
 }
 
-/** Whether sending an idempotent command again makes sense. */
-const mayRetry = (error: RedisError): boolean => error._tag === "RedisOutcomeUnknownError" || error.isRetryable
-
 type Attempt<A> = (
   onError: (error: RedisError, elapsed: number) => Effect.Effect<A, RedisError>,
   timeout: number
@@ -631,7 +629,7 @@ const makeExecutor = (
   const retried = <A>(command: string, readOnly: boolean, attempt: Attempt<A>): Effect.Effect<A, RedisError> =>
     attempt(
       (first, elapsed) =>
-        mayRetry(first) && elapsed < timeout
+        mayPass(first) && elapsed < timeout
           ? Effect.flatMap(Clock.currentTimeMillis, (now) => {
             const deadline = now + timeout - elapsed
             let last: RedisError | undefined
@@ -640,7 +638,7 @@ const makeExecutor = (
               if (failed === undefined || deadline - now < 1) return Effect.fail(last = failed ?? first)
               return attempt((error) => Effect.fail(last = error), deadline - now)
             }).pipe(
-              Effect.retry({ schedule: retry, while: mayRetry }),
+              Effect.retry({ schedule: retry, while: mayPass }),
               Effect.mapError((error) => settle(command, readOnly, error))
             )
           })

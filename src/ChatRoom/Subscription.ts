@@ -14,6 +14,7 @@ import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { mayPass } from "../internal/mayPass.js"
 import type { Gap, Message as Published, Service as Client } from "../RedisClient.js"
 import type { RedisError } from "../RedisError.js"
 import {
@@ -51,7 +52,7 @@ const CHUNK = 256
 const untilItWorks = <A>(effect: Effect.Effect<A, RedisError>): Effect.Effect<A, RedisError> =>
   Effect.retry(effect, {
     schedule: Schedule.union(Schedule.exponential("100 millis"), Schedule.spaced("1 second")),
-    while: (error) => error.isRetryable || error._tag === "RedisOutcomeUnknownError"
+    while: mayPass
   })
 
 export const make = <A>(

@@ -14,6 +14,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { randomBytes } from "node:crypto"
 import * as Alarm from "../internal/alarm.js"
+import { mayPass } from "../internal/mayPass.js"
 import { locksLost } from "../internal/metrics.js"
 import type * as RedisClient from "../RedisClient.js"
 import type { RedisError } from "../RedisError.js"
@@ -109,9 +110,6 @@ export interface Leases {
 export const driftOf = (length: number): number => Math.min(length * 0.01 + 2, length / 2)
 
 const HAND_BACK_LIMIT = "1 minute"
-
-/** Whether asking again makes sense. All that is asked of an authority may be asked twice. */
-export const mayPass = (error: RedisError): boolean => error.isRetryable || error._tag === "RedisOutcomeUnknownError"
 
 /** A kind of lock on one server: its script that renews, and how it is given back. */
 export const onServer = <C extends Claim>(client: RedisClient.Service, kind: {

@@ -12,6 +12,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { checkKey, inputError, positiveMillis } from "../internal/input.js"
+import { mayPass } from "../internal/mayPass.js"
 import { withSpan } from "../internal/telemetry.js"
 import type { Executor, RedisClient } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
@@ -259,7 +260,7 @@ const makeShared: Effect.Effect<Service, never, LockProcess> = Effect.gen(functi
       ? Effect.flatMap(
         Effect.catchIf(
           restore(takeAtOnce(claims, settings)),
-          (error) => settings.waitTimeout > 0 && Leases.mayPass(error),
+          (error) => settings.waitTimeout > 0 && mayPass(error),
           () => Effect.succeed(undefined)
         ),
         (taken) => taken === undefined ? inOrder : Effect.succeed(taken)

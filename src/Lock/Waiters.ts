@@ -8,9 +8,10 @@ import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import * as Alarm from "../internal/alarm.js"
+import { mayPass } from "../internal/mayPass.js"
 import type { Gap, Message, Service as RedisClient } from "../RedisClient.js"
 import type { RedisError } from "../RedisError.js"
-import { type Lease, type Leases, mayPass } from "./Leases.js"
+import type { Lease, Leases } from "./Leases.js"
 import * as scripts from "./scripts.js"
 
 interface Waiter {

@@ -26,6 +26,7 @@ import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { randomBytes } from "node:crypto"
 import { inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
+import { mayPass } from "../internal/mayPass.js"
 import { checkName } from "../internal/rooms.js"
 import { withSpan } from "../internal/telemetry.js"
 import { type Gap, type Message, RedisClient } from "../RedisClient.js"
@@ -320,8 +321,6 @@ interface Watched {
   watchers: number
   fiber: Fiber.RuntimeFiber<void> | undefined
 }
-
-const mayPass = (error: RedisError): boolean => error.isRetryable || error._tag === "RedisOutcomeUnknownError"
 
 const roomOf = <M>(
   operation: string,

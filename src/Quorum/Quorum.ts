@@ -34,6 +34,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { inputError, positiveMillis } from "../internal/input.js"
+import { mayPass } from "../internal/mayPass.js"
 import { lockAcquired, lockNotAcquired, lockWaitSeconds } from "../internal/metrics.js"
 import { withSpan } from "../internal/telemetry.js"
 import { type Enter, handing, notAcquired, type Settings, settingsOf } from "../Lock/Acquisition.js"
@@ -170,7 +171,7 @@ export class QuorumNotReached extends Schema.TaggedError<QuorumNotReached>("effe
    * @since 0.1.0
    */
   get isRetryable(): boolean {
-    return this.nodes - this.failed.filter(({ error }) => !Leases.mayPass(error)).length >= this.required
+    return this.nodes - this.failed.filter(({ error }) => !mayPass(error)).length >= this.required
   }
   /** @since 0.1.0 */
   override get message(): string {
@@ -311,7 +312,7 @@ const makeService = (
     /** Tells a node, for as long as its key may live. */
     const insist = (claim: Claim, client: Client, node: Node): Effect.Effect<void> =>
       client.eval(scripts.release, ownerAt(claim, node)).pipe(
-        Effect.retry({ schedule: handBack, while: (error) => Leases.mayPass(error) && nodes.now() < claim.until }),
+        Effect.retry({ schedule: handBack, while: (error) => mayPass(error) && nodes.now() < claim.until }),
         Effect.delay("200 millis"),
         Effect.map(() => node.heard()),
         Effect.ignoreLogged
@@ -328,7 +329,7 @@ const makeService = (
         ask: (client, node) => client.eval(scripts.release, ownerAt(claim, node)),
         onAnswer: (node, answer) => {
           // A node without a client was never asked for anything.
-          if (Either.isLeft(answer) && node.client !== undefined && Leases.mayPass(answer.left)) {
+          if (Either.isLeft(answer) && node.client !== undefined && mayPass(answer.left)) {
             nodes.run(insist(claim, node.client, node))
           }
         },

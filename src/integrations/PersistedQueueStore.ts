@@ -20,6 +20,7 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { randomBytes } from "node:crypto"
 import { checkKey, inputError, positiveMillis } from "../internal/input.js"
+import { mayPass } from "../internal/mayPass.js"
 import { withSpan } from "../internal/telemetry.js"
 import { RedisClient, type Service as Client } from "../RedisClient.js"
 import { RedisDecodeError, type RedisError, type RedisInputError } from "../RedisError.js"
@@ -134,8 +135,6 @@ const PAUSE = 500
 
 /** How much of a failure is kept. */
 const FAILURE_LENGTH = 4000
-
-const mayPass = (error: RedisError): boolean => error.isRetryable || error._tag === "RedisOutcomeUnknownError"
 
 const queueError = (message: string) => (cause: RedisError) =>
   new PersistedQueueError({ message: `${message}: ${cause.message}`, cause })

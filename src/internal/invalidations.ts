@@ -25,6 +25,7 @@ import type {
   TrackedServer
 } from "../RedisClient.js"
 import { RedisConnectionError, type RedisError, RedisTimeoutError } from "../RedisError.js"
+import { mayPass } from "./mayPass.js"
 import { invalidationOutages } from "./metrics.js"
 import { hashSlot, SLOTS } from "./slot.js"
 
@@ -93,8 +94,6 @@ const startsWithAny = (text: string, prefixes: ReadonlyArray<string>): boolean =
 
 const same = (one: ReadonlyArray<string>, other: ReadonlyArray<string>): boolean =>
   one.length === other.length && one.every((text, i) => text === other[i])
-
-const mayRetry = (error: RedisError): boolean => error._tag === "RedisOutcomeUnknownError" || error.isRetryable
 
 /** Asking again would get the same answer. */
 const isRefusal = (error: RedisError): boolean =>
@@ -308,7 +307,7 @@ export const make = (options: Options): Effect.Effect<Invalidations, never, Scop
         waiting.set(key, arrived)
         return server.executor.issue("EVAL", [PROBE, "1", key], "text", () => Effect.void, Effect.fail, millis).pipe(
           // The connection for commands may be on its way back.
-          Effect.retry({ schedule: Schedule.spaced("50 millis"), while: mayRetry }),
+          Effect.retry({ schedule: Schedule.spaced("50 millis"), while: mayPass }),
           Effect.zipRight(Deferred.await(arrived)),
           Effect.timeoutFail({
             duration: millis,

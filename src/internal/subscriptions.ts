@@ -8,6 +8,7 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import type { DriverSubscriber, Gap, Message, SubscriptionKind } from "../RedisClient.js"
 import type { RedisError } from "../RedisError.js"
+import { mayPass } from "./mayPass.js"
 import { messagesDropped, subscriptionGaps } from "./metrics.js"
 import { hashSlot } from "./slot.js"
 
@@ -152,12 +153,11 @@ export const make = (
     const fork = yield* FiberSet.makeRuntime<never>()
     // The client may be made where nothing can be interrupted, and its end must not wait for a timer.
     const run = <A, E>(effect: Effect.Effect<A, E>) => fork(Effect.interruptible(effect))
-    const mayRetry = (error: RedisError) => error._tag === "RedisOutcomeUnknownError" || error.isRetryable
 
     /** Subscribing twice is the same as once, so a lost confirmation is no reason to give up. */
     const subscribeName = (entry: Entry) =>
       Effect.suspend(() => driver.subscribe(entry.kind, [entry.name])).pipe(
-        Effect.retry({ schedule: retry, while: mayRetry })
+        Effect.retry({ schedule: retry, while: mayPass })
       )
 
     /** Subscribing and unsubscribing of one name never cross. */
