@@ -1,9 +1,8 @@
 /**
  * What the caches of a process count: in memory, and as metrics named `effect_redis_cache_*`.
  */
-import * as Metric from "effect/Metric"
 import * as MetricKey from "effect/MetricKey"
-import * as MetricLabel from "effect/MetricLabel"
+import { tagged } from "../internal/metrics.js"
 
 const options = (description: string) => ({ description, incremental: true }) as const
 
@@ -72,14 +71,11 @@ interface Count {
 
 const noLabels: [] = []
 
-/** All labels belong to the key: a metric that is given some later makes them anew with every update. */
 const count = (
   key: MetricKey.MetricKey.Counter<number>,
   ...labels: ReadonlyArray<readonly [string, string]>
 ): Count => {
-  const metric = Metric.fromMetricKey(
-    MetricKey.taggedWithLabels(key, labels.map(([name, value]) => MetricLabel.make(name, value)))
-  )
+  const metric = tagged(key, Object.fromEntries(labels))
   let n = 0
   return {
     add: (by = 1) => {

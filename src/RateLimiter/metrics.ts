@@ -1,9 +1,9 @@
 /**
  * What rate limits decide, by policy.
  */
-import * as Metric from "effect/Metric"
+import type * as Metric from "effect/Metric"
 import * as MetricKey from "effect/MetricKey"
-import * as MetricLabel from "effect/MetricLabel"
+import { tagged } from "../internal/metrics.js"
 import type { Decision } from "./RateLimiter.js"
 
 const decisions = MetricKey.counter("effect_redis_rate_limit_decisions_total", {
@@ -29,15 +29,14 @@ export const count = (counters: Decisions, decision: Decision): void => {
   const outcome = outcomeOf(decision)
   let counter = counters.get(outcome)
   if (counter === undefined) {
-    // With its tags in the key, because `Metric.tagged` would look for the counter each time.
-    counter = Metric.fromMetricKey(MetricKey.taggedWithLabels(decisions, [
-      MetricLabel.make("policy", decision.policy),
-      MetricLabel.make("outcome", decision.allowed ? "allowed" : "rejected"),
-      MetricLabel.make("source", decision.source)
-    ]))
+    counter = tagged(decisions, {
+      policy: decision.policy,
+      outcome: decision.allowed ? "allowed" : "rejected",
+      source: decision.source
+    })
     counters.set(outcome, counter)
   }
   counter.unsafeUpdate(1, noLabels)
 }
 
-const noLabels: ReadonlyArray<MetricLabel.MetricLabel> = []
+const noLabels: [] = []

@@ -6,18 +6,18 @@ const changes = MetricKey.counter("effect_redis_sessions_total", {
   incremental: true
 })
 
-export const created = tagged(changes, "event", "created")
-export const evicted = tagged(changes, "event", "evicted")
-export const rejected = tagged(changes, "event", "rejected")
-export const rotated = tagged(changes, "event", "rotated")
-export const deleted = tagged(changes, "event", "deleted")
-export const expired = tagged(changes, "event", "expired")
+export const created = tagged(changes, { event: "created" })
+export const evicted = tagged(changes, { event: "evicted" })
+export const rejected = tagged(changes, { event: "rejected" })
+export const rotated = tagged(changes, { event: "rotated" })
+export const deleted = tagged(changes, { event: "deleted" })
+export const expired = tagged(changes, { event: "expired" })
 
 const lookups = MetricKey.counter("effect_redis_session_lookups_total", {
   description: "Sessions that were asked for by their token",
   incremental: true
 })
 
-export const found = tagged(lookups, "outcome", "found")
-export const notFound = tagged(lookups, "outcome", "not_found")
-export const mismatched = tagged(lookups, "outcome", "fingerprint_mismatch")
+export const found = tagged(lookups, { outcome: "found" })
+export const notFound = tagged(lookups, { outcome: "not_found" })
+export const mismatched = tagged(lookups, { outcome: "fingerprint_mismatch" })

@@ -9,19 +9,21 @@ import type * as MetricKeyType from "effect/MetricKeyType"
 import * as MetricLabel from "effect/MetricLabel"
 
 /**
- * With a tag in its key, because `Metric.tagged` joins tags and looks for the metric with every update.
+ * With all tags in its key, because `Metric.tagged` joins tags and looks for the metric with every update.
  *
  * @internal
  */
 export const tagged = <Type extends MetricKeyType.MetricKeyType<any, any>>(
   key: MetricKey.MetricKey<Type>,
-  tag: string,
-  value: string
+  tags: Readonly<Record<string, string>>
 ): Metric.Metric<
   Type,
   MetricKeyType.MetricKeyType.InType<Type>,
   MetricKeyType.MetricKeyType.OutType<Type>
-> => Metric.fromMetricKey(MetricKey.taggedWithLabels(key, [MetricLabel.make(tag, value)]))
+> =>
+  Metric.fromMetricKey(
+    MetricKey.taggedWithLabels(key, Object.entries(tags).map(([name, value]) => MetricLabel.make(name, value)))
+  )
 
 const commands = MetricKey.counter("effect_redis_commands_total", {
   description: "Commands issued, by outcome",
@@ -29,16 +31,16 @@ const commands = MetricKey.counter("effect_redis_commands_total", {
 })
 
 /** @internal */
-export const commandsOk = tagged(commands, "outcome", "ok")
+export const commandsOk = tagged(commands, { outcome: "ok" })
 
 /** @internal */
 export const commandsFailed = {
-  RedisConnectionError: tagged(commands, "outcome", "connection_error"),
-  RedisTimeoutError: tagged(commands, "outcome", "timeout"),
-  RedisReplyError: tagged(commands, "outcome", "reply_error"),
-  RedisOutcomeUnknownError: tagged(commands, "outcome", "unknown"),
-  RedisDecodeError: tagged(commands, "outcome", "decode_error"),
-  RedisInputError: tagged(commands, "outcome", "input_error")
+  RedisConnectionError: tagged(commands, { outcome: "connection_error" }),
+  RedisTimeoutError: tagged(commands, { outcome: "timeout" }),
+  RedisReplyError: tagged(commands, { outcome: "reply_error" }),
+  RedisOutcomeUnknownError: tagged(commands, { outcome: "unknown" }),
+  RedisDecodeError: tagged(commands, { outcome: "decode_error" }),
+  RedisInputError: tagged(commands, { outcome: "input_error" })
 } as const
 
 /** @internal */
@@ -99,10 +101,10 @@ const lockAcquisitions = MetricKey.counter("effect_redis_lock_acquisitions_total
 })
 
 /** @internal */
-export const lockAcquired = tagged(lockAcquisitions, "outcome", "acquired")
+export const lockAcquired = tagged(lockAcquisitions, { outcome: "acquired" })
 
 /** @internal */
-export const lockNotAcquired = tagged(lockAcquisitions, "outcome", "not_acquired")
+export const lockNotAcquired = tagged(lockAcquisitions, { outcome: "not_acquired" })
 
 /** @internal */
 export const lockWaitSeconds = Metric.histogram(
@@ -122,7 +124,7 @@ const openBreakers = MetricKey.gauge("effect_redis_breakers_open", {
 })
 
 /** @internal */
-export const breakersOpen = (name: string) => tagged(openBreakers, "breaker", name)
+export const breakersOpen = (name: string) => tagged(openBreakers, { breaker: name })
 
 /** @internal */
 export const messageDecodeFailures = Metric.counter("effect_redis_message_decode_failures_total", {
