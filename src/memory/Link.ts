@@ -10,6 +10,11 @@ import { type EngineReply, ErrorReply } from "./reply.js"
 
 const noLabels: [] = []
 
+const settled = Promise.resolve()
+
+/** A microtask, without what Node's own `queueMicrotask` adds to it: 0.3 of the 1.6 µs that a `GET` took. */
+export const soon = (run: () => void): void => void settled.then(run)
+
 /** What a link needs of the server that it belongs to. */
 export interface LinkServer {
   readonly engine: Engine
@@ -93,7 +98,7 @@ export class Link {
     session.onMessage = (kind, name, channel, payload) => this.onMessage(kind, name, channel, payload)
     // As with replies: others get their turn before it arrives, and it is lost when the connection breaks before.
     session.onInvalidated = (keys) =>
-      queueMicrotask(() => {
+      soon(() => {
         if (this.session === session) this.onInvalidated(keys)
       })
     session.onKilled = () => {
@@ -302,7 +307,7 @@ export class Link {
       session.onWakeChanged = () => {}
       request.replies.push(reply)
       // The engine may be in the middle of serving others.
-      queueMicrotask(() => {
+      soon(() => {
         if (this.session === session) this.resume(request)
       })
     }
