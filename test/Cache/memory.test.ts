@@ -6,7 +6,7 @@ import { Fault, layerWith, RedisTestServer } from "../../src/RedisTestServer.js"
 import { interruptions } from "../kit/interruption.js"
 import { inMemory } from "../kit/processes.js"
 import * as Spans from "../kit/spans.js"
-import { error } from "../Lock/suite.js"
+import { error } from "../kit/suites.js"
 import { quiet } from "./suite.js"
 
 const text = (name: string, options?: Partial<Cache.Options<string, string>>) =>

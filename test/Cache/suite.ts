@@ -17,7 +17,7 @@ import {
 import * as Cache from "../../src/Cache/index.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import type { RedisError } from "../../src/RedisError.js"
-import { error, fresh, type Time, until } from "../Lock/suite.js"
+import { error, fresh, type Time, until } from "../kit/suites.js"
 
 /** The service that a new process would have on the same server. */
 const anotherProcess: Effect.Effect<Cache.Service, never, RedisClient | Scope.Scope> = Cache.make

@@ -5,7 +5,7 @@ import { channelOf, keyOf, keysOf } from "../../src/ChatRoom/scripts.js"
 import * as Presence from "../../src/Presence/index.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import type { RedisError } from "../../src/RedisError.js"
-import { error, fresh, type Time, until } from "../Lock/suite.js"
+import { error, fresh, type Time, until } from "../kit/suites.js"
 
 export const Text = Schema.Struct({ text: Schema.String })
 

@@ -1,6 +1,7 @@
 import { live, memory, memoryCluster, onCluster, onSentinel } from "../kit/layers.js"
+import { real, virtual } from "../kit/suites.js"
 import { severalNames } from "./severalNames.js"
-import { real, suite, virtual } from "./suite.js"
+import { suite } from "./suite.js"
 
 for (const contract of [suite, severalNames]) {
   contract("in memory", memory, {}, virtual)

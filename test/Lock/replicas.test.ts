@@ -7,7 +7,8 @@ import { layer as ioredis } from "../../src/IoRedis.js"
 import * as Lock from "../../src/Lock/index.js"
 import { RedisTestServer } from "../../src/RedisTestServer.js"
 import * as RealServer from "../kit/RealServer.js"
-import { error, fresh, remains } from "./suite.js"
+import { error, fresh } from "../kit/suites.js"
+import { remains } from "./suite.js"
 
 const forms = {
   waiting: {},

@@ -6,7 +6,8 @@ import { Duration, Effect, Fiber, Layer, Option } from "effect"
 import * as Lock from "../../src/Lock/index.js"
 import type { RedisClient } from "../../src/RedisClient.js"
 import type { RedisError } from "../../src/RedisError.js"
-import { anotherProcess, error, fresh, remains, type Time, until } from "./suite.js"
+import { error, fresh, type Time, until } from "../kit/suites.js"
+import { anotherProcess, remains } from "./suite.js"
 
 export const severalNames = (
   name: string,

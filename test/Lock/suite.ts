@@ -12,27 +12,14 @@ import {
   Option,
   Ref,
   Schedule,
-  type Scope,
-  TestClock
+  type Scope
 } from "effect"
 import * as Lock from "../../src/Lock/index.js"
 import { keysOf } from "../../src/Lock/scripts.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import type { RedisError } from "../../src/RedisError.js"
 import * as RedisScript from "../../src/RedisScript.js"
-
-/** What differs between the drivers for these tests: how time passes. */
-export interface Time {
-  /** Lets this much time pass, and everything happen that is due. */
-  readonly elapse: (duration: Duration.DurationInput) => Effect.Effect<void>
-}
-
-// Between two instants everything that the first one made due gets its turn.
-export const virtual: Time = { elapse: (duration) => TestClock.adjust(duration) }
-export const real: Time = { elapse: Effect.sleep }
-
-let names = 0
-export const fresh = (text: string) => `${text}-${names++}`
+import { error, fresh, type Time, until } from "../kit/suites.js"
 
 /** The services that a new process would have on the same server. */
 export const anotherProcess: Effect.Effect<Lock.Service, never, RedisClient | Scope.Scope> = Lock.make
@@ -42,18 +29,6 @@ export const remains = (name: string) =>
   Effect.flatMap(RedisClient, (client) => {
     const [lock, queue] = keysOf(name)
     return client.exists(lock!, queue!)
-  })
-
-export const error = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.flip(effect)
-
-/** Waits until it holds; fails after a while. */
-export const until = ({ elapse }: Time) => <E, R>(condition: Effect.Effect<boolean, E, R>) =>
-  Effect.gen(function*() {
-    for (let i = 0; i < 100; i++) {
-      if (yield* condition) return
-      yield* elapse("10 millis")
-    }
-    assert.fail("it never came to hold")
   })
 
 export const suite = (

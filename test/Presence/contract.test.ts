@@ -1,5 +1,5 @@
 import { live, memory, memoryCluster, onCluster, onSentinel } from "../kit/layers.js"
-import { real, virtual } from "../Lock/suite.js"
+import { real, virtual } from "../kit/suites.js"
 import { suite } from "./suite.js"
 
 suite("in memory", memory, {}, virtual)

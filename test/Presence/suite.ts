@@ -18,7 +18,7 @@ import * as Presence from "../../src/Presence/index.js"
 import { keyOf, keysOf } from "../../src/Presence/scripts.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import type { RedisError } from "../../src/RedisError.js"
-import { error, fresh, type Time, until } from "../Lock/suite.js"
+import { error, fresh, type Time, until } from "../kit/suites.js"
 
 const Rooms = Presence.define({ name: "rooms", meta: Schema.Struct({ device: Schema.String }), ttl: "1 second" })
 

@@ -21,7 +21,7 @@ import * as PubSub from "../../src/PubSub/index.js"
 import * as Notifications from "../../src/PubSub/Notifications.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import type { RedisError } from "../../src/RedisError.js"
-import { error, fresh, type Time, until } from "../Lock/suite.js"
+import { error, fresh, type Time, until } from "../kit/suites.js"
 
 export const services = Layer.provideMerge(
   Layer.mergeAll(EventBus.layer, CacheInvalidator.layer, Notifications.layer),

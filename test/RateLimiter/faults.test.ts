@@ -4,7 +4,7 @@ import { layer as redis } from "../../src/IoRedis.js"
 import * as RateLimiter from "../../src/RateLimiter/index.js"
 import * as FaultProxy from "../kit/FaultProxy.js"
 import * as RealServer from "../kit/RealServer.js"
-import { error } from "../Lock/suite.js"
+import { error } from "../kit/suites.js"
 
 const limit = { limit: 3, window: "1 hour" } as const
 /** The machine may be busy. */

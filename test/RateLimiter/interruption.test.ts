@@ -3,7 +3,7 @@ import { Duration, Effect, Fiber, Layer, Random, Supervisor } from "effect"
 import * as RateLimiter from "../../src/RateLimiter/index.js"
 import * as RedisTestServer from "../../src/RedisTestServer.js"
 import { live } from "../kit/layers.js"
-import { fresh } from "../Lock/suite.js"
+import { fresh } from "../kit/suites.js"
 
 const turnOfTheEventLoop = Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
 

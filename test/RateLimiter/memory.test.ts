@@ -4,7 +4,7 @@ import * as RateLimiter from "../../src/RateLimiter/index.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import * as RedisTestServer from "../../src/RedisTestServer.js"
 import * as Spans from "../kit/spans.js"
-import { error } from "../Lock/suite.js"
+import { error } from "../kit/suites.js"
 
 const { Fault } = RedisTestServer
 const { policy } = RateLimiter

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Clock, Duration, Effect, FastCheck, Layer, TestClock } from "effect"
 import * as RateLimiter from "../../src/RateLimiter/index.js"
 import { live } from "../kit/layers.js"
-import { fresh } from "../Lock/suite.js"
+import { fresh } from "../kit/suites.js"
 import { type Answer, modelOf, type Settings, type Step, steps } from "./model.js"
 
 /** The limits of a window, some of which divide it without a rest and some do not. */

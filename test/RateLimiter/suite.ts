@@ -3,7 +3,7 @@ import { Duration, Effect, Either, Fiber, Layer, Ref, Stream } from "effect"
 import * as RateLimiter from "../../src/RateLimiter/index.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import type { RedisError } from "../../src/RedisError.js"
-import { error, fresh, type Time, until } from "../Lock/suite.js"
+import { error, fresh, type Time, until } from "../kit/suites.js"
 
 type Definition = Omit<RateLimiter.Policy, "name"> & { readonly name?: string }
 

@@ -4,7 +4,7 @@ import { permitKeysOf } from "../../src/Lock/permitScripts.js"
 import * as ReadWriteLock from "../../src/ReadWriteLock/index.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import type { RedisError } from "../../src/RedisError.js"
-import { error, fresh, type Time, until } from "../Lock/suite.js"
+import { error, fresh, type Time, until } from "../kit/suites.js"
 
 const { acquireRead, acquireWrite, tryAcquireRead, tryAcquireWrite, withReadLock, withWriteLock } = ReadWriteLock
 

@@ -4,7 +4,7 @@ import { permitKeysOf } from "../../src/Lock/permitScripts.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import type { RedisError } from "../../src/RedisError.js"
 import * as Semaphore from "../../src/Semaphore/index.js"
-import { error, fresh, type Time, until } from "../Lock/suite.js"
+import { error, fresh, type Time, until } from "../kit/suites.js"
 
 const define = (text: string, permits: number) => Semaphore.define({ name: fresh(text), permits })
 

@@ -3,7 +3,7 @@ import { DateTime, Effect, Either, Fiber, Layer, Option, Redacted, Ref, Schema, 
 import { RedisClient } from "../../src/RedisClient.js"
 import type { RedisError } from "../../src/RedisError.js"
 import * as Session from "../../src/Session/index.js"
-import { error, fresh, type Time, until } from "../Lock/suite.js"
+import { error, fresh, type Time, until } from "../kit/suites.js"
 
 export const Data = Schema.Struct({
   theme: Schema.String,

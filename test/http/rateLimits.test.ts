@@ -17,7 +17,7 @@ import {
 } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Deferred, Effect, Fiber, Layer, Logger, Option, Redacted, Schedule, Schema, TestClock } from "effect"
+import { Context, Deferred, Effect, Fiber, Layer, Option, Redacted, Schedule, Schema, TestClock } from "effect"
 import { inject } from "vitest"
 import * as RateLimits from "../../src/http/RateLimits.js"
 import * as RateLimiter from "../../src/RateLimiter/index.js"
@@ -25,20 +25,10 @@ import * as RedisTestServer from "../../src/RedisTestServer.js"
 import * as FaultProxy from "../kit/FaultProxy.js"
 import { liveWith } from "../kit/layers.js"
 import { byUser, formNames, get, handled, many, policyOf, serving, statuses } from "./rateLimitsSuite.js"
-import { whileTimePasses } from "./support.js"
+import { warnings, whileTimePasses } from "./support.js"
 import "../kit/globalSetup.js"
 
 const { Fault } = RedisTestServer
-
-/** What was logged at the level of warnings. */
-const warnings = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.suspend(() => {
-    const texts: Array<string> = []
-    const logger = Logger.make(({ logLevel, message }) => {
-      if (logLevel._tag === "Warning") texts.push(String(message))
-    })
-    return Effect.as(Effect.provide(effect, Logger.replace(Logger.defaultLogger, logger)), texts)
-  })
 
 for (const form of formNames) {
   describe(`${form}, when Redis is away`, () => {

@@ -23,7 +23,7 @@ import * as RateLimits from "../../src/http/RateLimits.js"
 import * as RateLimiter from "../../src/RateLimiter/index.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import type { RedisError, RedisInputError } from "../../src/RedisError.js"
-import { fresh } from "../Lock/suite.js"
+import { fresh } from "../kit/suites.js"
 
 type Options = RateLimits.Options<RedisInputError, HttpServerRequest.HttpServerRequest>
 

@@ -51,19 +51,9 @@ import {
   siteOf,
   UNAUTHORIZED
 } from "./sessionsSuite.js"
-import { whileTimePasses } from "./support.js"
+import { warnings, whileTimePasses } from "./support.js"
 
 const { Fault } = RedisTestServer
-
-/** What was logged at the level of warnings. */
-const warnings = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.suspend(() => {
-    const texts: Array<string> = []
-    const logger = Logger.make(({ logLevel, message }) => {
-      if (logLevel._tag === "Warning") texts.push(String(message))
-    })
-    return Effect.as(Effect.provide(effect, Logger.replace(Logger.defaultLogger, logger)), texts)
-  })
 
 const run = <A, E>(
   effect: Effect.Effect<

@@ -23,7 +23,7 @@ import * as Sessions from "../../src/http/Sessions.js"
 import type { RedisClient } from "../../src/RedisClient.js"
 import type { RedisError } from "../../src/RedisError.js"
 import * as Session from "../../src/Session/index.js"
-import { fresh } from "../Lock/suite.js"
+import { fresh } from "../kit/suites.js"
 
 const Data = Schema.Struct({ theme: Schema.String, visits: Schema.Number })
 

@@ -1,6 +1,6 @@
 import { live, memory, memoryCluster, onCluster } from "../kit/layers.js"
 import { sharing } from "../kit/sharing.js"
-import { real, virtual } from "../Lock/suite.js"
+import { real, virtual } from "../kit/suites.js"
 import * as KeyValueStore from "./keyValueSuite.js"
 import * as BackingPersistence from "./persistenceSuite.js"
 import * as PersistedQueueStore from "./queueSuite.js"

@@ -4,7 +4,7 @@ import { Effect, Layer, Option, Schema } from "effect"
 import * as Store from "../../src/integrations/KeyValueStore.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import type { RedisError } from "../../src/RedisError.js"
-import { fresh } from "../Lock/suite.js"
+import { fresh } from "../kit/suites.js"
 
 class User extends Schema.Class<User>("User")({ name: Schema.String, age: Schema.NumberFromString }) {}
 

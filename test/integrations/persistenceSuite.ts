@@ -6,7 +6,7 @@ import { Duration, Effect, Exit, Layer, Option, PrimaryKey, Request, RequestReso
 import * as BackingPersistence from "../../src/integrations/BackingPersistence.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import type { RedisError } from "../../src/RedisError.js"
-import { fresh, type Time } from "../Lock/suite.js"
+import { fresh, type Time } from "../kit/suites.js"
 
 class Lookup extends Schema.TaggedRequest<Lookup>()("Lookup", {
   success: Schema.Struct({ n: Schema.NumberFromString }),

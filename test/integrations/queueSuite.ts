@@ -5,7 +5,7 @@ import { baseOf, keysOf } from "../../src/integrations/persistedQueueScripts.js"
 import * as Store from "../../src/integrations/PersistedQueueStore.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import type { RedisError } from "../../src/RedisError.js"
-import { fresh, type Time, until } from "../Lock/suite.js"
+import { fresh, type Time, until } from "../kit/suites.js"
 
 const Item = Schema.Struct({ n: Schema.BigInt })
 

@@ -5,7 +5,7 @@ import { type Clock, Duration, Effect, Either, Layer, Option, Schema } from "eff
 import * as Store from "../../src/integrations/RateLimiterStore.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import type { RedisError } from "../../src/RedisError.js"
-import { fresh, type Time } from "../Lock/suite.js"
+import { fresh, type Time } from "../kit/suites.js"
 
 const ttl = (key: string) =>
   Effect.flatMap(

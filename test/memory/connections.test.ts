@@ -6,10 +6,9 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, type Scope } from "effect"
 import * as Net from "node:net"
 import { BLOCKED, Engine } from "../../src/memory/Engine.js"
-import { type EngineReply, Status } from "../../src/memory/reply.js"
 import * as RealServer from "../kit/RealServer.js"
 import * as Resp from "../kit/resp.js"
-import { show, type Shown } from "./show.js"
+import { bare, fromWire, type Shown } from "./show.js"
 
 type Name = "A" | "B" | "C"
 
@@ -77,13 +76,6 @@ class Socket {
   }
 }
 
-const fromWire = (reply: Resp.Reply): Shown =>
-  reply instanceof Resp.ErrorReply
-    ? `-${reply.message}`
-    : typeof reply === "object" && reply !== null
-    ? reply.map(fromWire)
-    : reply
-
 const dial = (port: number): Effect.Effect<Socket, never, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
@@ -121,10 +113,6 @@ const server: Effect.Effect<Side, RealServer.RealServerError, Scope.Scope> = Eff
 // ---------------------------------------------------------------------------------------------------------------------
 // The engine
 // ---------------------------------------------------------------------------------------------------------------------
-
-/** The test kit's parser does not tell statuses from strings. */
-const bare = (reply: EngineReply): Shown =>
-  reply instanceof Status ? reply.text : Array.isArray(reply) ? reply.map(bare) : show(reply)
 
 const engine = (): Side => {
   const engine = new Engine({ now: () => 1_790_000_000_000 })

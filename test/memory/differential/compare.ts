@@ -9,9 +9,8 @@ import { FastCheck as FC } from "effect"
 import * as Net from "node:net"
 import { isDeepStrictEqual } from "node:util"
 import { BLOCKED, Engine } from "../../../src/memory/Engine.js"
-import { type EngineReply, Status } from "../../../src/memory/reply.js"
 import * as Resp from "../../kit/resp.js"
-import { show, type Shown } from "../show.js"
+import { bare, fromWire, show, type Shown } from "../show.js"
 import { type Comparison, comparison } from "../versions.js"
 import type { Argv } from "./generators.js"
 import type { Suite } from "./suites.js"
@@ -63,13 +62,6 @@ const open = (url: string): Connection => {
   }
 }
 
-const fromWire = (reply: Resp.Reply): Shown =>
-  reply instanceof Resp.ErrorReply
-    ? `-${reply.message}`
-    : typeof reply === "object" && reply !== null
-    ? reply.map(fromWire)
-    : reply
-
 // ---------------------------------------------------------------------------------------------------------------------
 // Reading replies
 // ---------------------------------------------------------------------------------------------------------------------
@@ -109,10 +101,6 @@ const pairs = (reply: ReadonlyArray<Shown>): Array<Array<Shown>> => {
   for (let i = 0; i < reply.length; i += 2) out.push([reply[i]!, reply[i + 1]!])
   return out
 }
-
-/** The test kit's parser does not tell statuses from strings. */
-const bare = (reply: EngineReply): Shown =>
-  reply instanceof Status ? reply.text : Array.isArray(reply) ? reply.map(bare) : show(reply)
 
 const isError = (reply: string): boolean => /^-[A-Z]+ /.test(reply)
 
