@@ -367,8 +367,8 @@ export const suite = (
           const room = fresh("slow")
           const Wide = ChatRoom.define({ name: "wide", message: Text, history: { size: 500 } })
           const service = yield* ChatRoom.ChatRoom
-          yield* service.join(Wide, room, "ada")
           const fast = yield* subscribed(service, room, {}, Wide)
+          yield* service.join(Wide, room, "ada")
           const gate = yield* Effect.makeSemaphore(1)
           yield* gate.take(1)
           const slow: Array<string> = []
@@ -382,10 +382,11 @@ export const suite = (
             discard: true
           })
           yield* eventually(Effect.sync(() => fast.messages.length >= 300))
-          assert.deepStrictEqual(fast.seen, numbers(1, 300))
+          assert.deepStrictEqual(fast.seen, ["+ada", ...numbers(1, 300)])
           yield* gate.release(1)
           yield* eventually(Effect.sync(() => slow.some((text) => text.startsWith("recovered"))))
-          assert.deepStrictEqual(slow.filter((text) => !text.startsWith("recovered")), numbers(1, 300))
+          // On a Cluster the second to subscribe may still hear what was told just before.
+          assert.deepStrictEqual(slow.filter((text) => !/^(recovered|\+ada$)/.test(text)), numbers(1, 300))
         }).pipe(Effect.scoped))
 
       it.effect("refuses what can't be right", () =>
