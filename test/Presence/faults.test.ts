@@ -82,7 +82,7 @@ describe("Presence under faults", () => {
     Effect.gen(function*() {
       const server = yield* RealServer.start()
       const proxy = yield* FaultProxy.make(server)
-      const Patient = Presence.define({ name: "patient", ttl: "2 seconds" })
+      const Patient = Presence.define({ name: "patient", ttl: "6 seconds" })
       yield* Effect.gen(function*() {
         const observer = yield* Presence.Presence
         const [short, long] = [

@@ -2,20 +2,24 @@
  * The same random commands to a real server and to the engine. `npm run test:differential` runs more of them.
  */
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { Effect, Exit, Scope } from "effect"
 import { defaultReportMessage } from "effect/FastCheck"
-import { inject } from "vitest"
-import "../kit/globalSetup.js"
+import * as RealServer from "../kit/RealServer.js"
 import { connect, type Differential } from "./differential/compare.js"
 import { spread } from "./differential/spread.js"
 import { suites } from "./differential/suites.js"
 
 const seed = process.env.FC_SEED === undefined ? undefined : Number(process.env.FC_SEED)
 
+/** It is emptied all the time, which clients of other databases would be told too. */
+const scope = Effect.runSync(Scope.make())
+
 let differential: Differential
 let started: number
 
 beforeAll(async () => {
-  differential = await connect(inject("redisUrl"))
+  const { url } = await Effect.runPromise(Scope.extend(RealServer.start(), scope))
+  differential = await connect(url)
   started = performance.now()
 })
 
@@ -24,6 +28,7 @@ afterAll(async () => {
   const rate = Math.round(sequences * 1000 / (performance.now() - started))
   process.stdout.write(`Compared ${sequences} sequences of ${commands} commands, ${rate} sequences per second\n`)
   await differential.close()
+  await Effect.runPromise(Scope.close(scope, Exit.void))
 })
 
 describe("the engine answers like a server", () => {
