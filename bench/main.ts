@@ -9,11 +9,16 @@ import * as Peers from "./peers.js"
 import * as Server from "./server.js"
 import * as Cache from "./suites/cache.js"
 import * as Client from "./suites/client.js"
+import * as EventStore from "./suites/eventStore.js"
+import * as Geo from "./suites/geo.js"
+import * as Leaderboard from "./suites/leaderboard.js"
 import * as Lock from "./suites/lock.js"
 import * as Memory from "./suites/memory.js"
 import * as PubSub from "./suites/pubsub.js"
+import * as Queue from "./suites/queue.js"
 import * as RateLimiter from "./suites/ratelimiter.js"
 import * as Session from "./suites/session.js"
+import * as Stream from "./suites/stream.js"
 
 const suites: Record<string, ReadonlyArray<Harness.Case>> = {
   client: Client.cases,
@@ -22,7 +27,12 @@ const suites: Record<string, ReadonlyArray<Harness.Case>> = {
   cache: Cache.cases,
   pubsub: PubSub.cases,
   ratelimiter: RateLimiter.cases,
-  session: Session.cases
+  session: Session.cases,
+  queue: Queue.cases,
+  leaderboard: Leaderboard.cases,
+  geo: Geo.cases,
+  eventStore: EventStore.cases,
+  stream: Stream.cases
 }
 
 const HELP = `npm run bench -- [suite or case ...] [--json] [--rounds N] [--seconds S]

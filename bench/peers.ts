@@ -94,6 +94,37 @@ export interface RateLimiterFlexible {
 
 export const rateLimiterFlexible = (): RateLimiterFlexible => require("rate-limiter-flexible")
 
+interface BullQueueOptions {
+  readonly connection: { readonly host: string; readonly port: number }
+  readonly prefix: string
+}
+
+interface BullJobOptions {
+  /** In milliseconds. */
+  readonly delay?: number
+}
+
+export interface BullMQ {
+  readonly Queue: new(
+    name: string,
+    options: BullQueueOptions & { readonly defaultJobOptions: { readonly removeOnComplete: boolean } }
+  ) => {
+    readonly add: (name: string, data: object, options?: BullJobOptions) => Promise<{ readonly timestamp: number }>
+    readonly addBulk: (jobs: ReadonlyArray<{ readonly name: string; readonly data: object }>) => Promise<unknown>
+    readonly close: () => Promise<void>
+  }
+  readonly Worker: new(
+    name: string,
+    handler: (job: { readonly data: any }) => Promise<void>,
+    options: BullQueueOptions & { readonly concurrency: number }
+  ) => {
+    readonly on: (event: "error", listener: (error: Error) => void) => unknown
+    readonly close: () => Promise<void>
+  }
+}
+
+export const bullmq = (): BullMQ => require("bullmq")
+
 interface NodeRedis {
   readonly connect: () => Promise<unknown>
   readonly destroy: () => void

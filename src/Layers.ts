@@ -8,12 +8,18 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Cache from "./Cache/Cache.js"
 import * as ChatRoom from "./ChatRoom/ChatRoom.js"
+import * as ConsumerGroup from "./ConsumerGroup/ConsumerGroup.js"
+import * as Counter from "./Counter/Counter.js"
+import * as EventStore from "./EventStore/EventStore.js"
+import * as Geo from "./Geo/Geo.js"
+import * as Leaderboard from "./Leaderboard/Leaderboard.js"
 import * as Lock from "./Lock/Lock.js"
 import * as Presence from "./Presence/Presence.js"
 import * as CacheInvalidator from "./PubSub/CacheInvalidator.js"
 import * as EventBus from "./PubSub/EventBus.js"
 import * as Notifications from "./PubSub/Notifications.js"
 import * as PubSub from "./PubSub/PubSub.js"
+import * as Queue from "./Queue/Queue.js"
 import * as RateLimiter from "./RateLimiter/RateLimiter.js"
 import * as ReadWriteLock from "./ReadWriteLock/ReadWriteLock.js"
 import type { RedisClient } from "./RedisClient.js"
@@ -22,6 +28,8 @@ import type { RedisError } from "./RedisError.js"
 import * as RedisTestServer from "./RedisTestServer.js"
 import * as Semaphore from "./Semaphore/Semaphore.js"
 import * as Session from "./Session/Session.js"
+import * as Stream from "./Stream/Stream.js"
+import * as UniqueCounter from "./UniqueCounter/UniqueCounter.js"
 
 /**
  * Every service that is written against `RedisClient`.
@@ -33,15 +41,23 @@ export type Services =
   | Cache.Cache
   | CacheInvalidator.CacheInvalidator
   | ChatRoom.ChatRoom
+  | ConsumerGroup.ConsumerGroup
+  | Counter.Counter
   | EventBus.EventBus
+  | EventStore.EventStore
+  | Geo.Geo
+  | Leaderboard.Leaderboard
   | Lock.Lock
   | Notifications.Notifications
   | Presence.Presence
   | PubSub.PubSub
+  | Queue.Queue
   | RateLimiter.RateLimiter
   | ReadWriteLock.ReadWriteLock
   | Semaphore.Semaphore
   | Session.Session
+  | Stream.Stream
+  | UniqueCounter.UniqueCounter
 
 const messages = Layer.provideMerge(
   Layer.mergeAll(CacheInvalidator.layer, EventBus.layer, Notifications.layer),
@@ -51,12 +67,20 @@ const messages = Layer.provideMerge(
 const services: Layer.Layer<Services, never, RedisClient> = Layer.mergeAll(
   Cache.layer,
   ChatRoom.layer,
+  ConsumerGroup.layer,
+  Counter.layer,
+  EventStore.layer,
+  Geo.layer,
+  Leaderboard.layer,
   Lock.layer,
   Presence.layer,
+  Queue.layer,
   RateLimiter.layer,
   ReadWriteLock.layer,
   Semaphore.layer,
   Session.layer,
+  Stream.layer,
+  UniqueCounter.layer,
   messages
 )
 

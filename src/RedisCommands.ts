@@ -26,17 +26,21 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Stream from "effect/Stream"
+import * as Bitmaps from "./internal/commands/bitmaps.js"
 import * as Blocking from "./internal/commands/blocking.js"
 import * as Decode from "./internal/commands/decode.js"
 import { makeEnv } from "./internal/commands/env.js"
+import * as Geo from "./internal/commands/geo.js"
 import * as Glob from "./internal/commands/glob.js"
 import * as Hashes from "./internal/commands/hashes.js"
+import * as HyperLogLogs from "./internal/commands/hyperLogLogs.js"
 import * as Keys from "./internal/commands/keys.js"
 import * as Lists from "./internal/commands/lists.js"
 import { scanPages } from "./internal/commands/scan.js"
 import * as Server from "./internal/commands/server.js"
 import * as Sets from "./internal/commands/sets.js"
 import * as SortedSets from "./internal/commands/sortedSets.js"
+import * as Streams from "./internal/commands/streams.js"
 import * as Strings from "./internal/commands/strings.js"
 import type { Connection, Encoding, Executor, RedisArg, Reply } from "./RedisClient.js"
 import type { RedisError, RedisOutcomeUnknownError } from "./RedisError.js"
@@ -272,6 +276,222 @@ export interface CombineOptions {
   readonly weights?: ReadonlyArray<number> | undefined
   /** What becomes of the scores of a member that is in several; `sum` by default. */
   readonly aggregate?: "sum" | "min" | "max" | undefined
+}
+
+/**
+ * An entry of a stream. Fields are pairs, because a name can occur twice; an entry that was removed has none.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface StreamEntry {
+  readonly id: string
+  readonly fields: ReadonlyArray<readonly [name: string, value: string]>
+}
+
+/**
+ * An id that belongs to the range, or one that is just outside.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type StreamBound = string | { readonly exclusive: string }
+
+/**
+ * Entries by their ids. `start` is the lower bound also of `xrevRange`; a bound that is left out is open.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface StreamRange {
+  readonly start?: StreamBound | undefined
+  readonly end?: StreamBound | undefined
+  /** How many at most; all by default. */
+  readonly count?: number | undefined
+}
+
+/**
+ * What a stream keeps: so many entries, or those from an id on; one of both.
+ *
+ * @since 0.1.0
+ * @category options
+ */
+export interface StreamTrim {
+  readonly maxLength?: number | undefined
+  readonly minId?: string | undefined
+  /** Some more may stay, where that costs less. */
+  readonly approximate?: boolean | undefined
+  /** How many entries at most are removed, with `approximate`; 0 removes all. */
+  readonly limit?: number | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category options
+ */
+export interface XaddOptions {
+  /** By default the server makes one of its time. */
+  readonly id?: string | undefined
+  /** Removes entries with the same step. */
+  readonly trim?: StreamTrim | undefined
+}
+
+/**
+ * Which pending entries.
+ *
+ * @since 0.1.0
+ * @category options
+ */
+export interface PendingRange extends StreamRange {
+  readonly count: number
+  readonly consumer?: string | undefined
+  /** Only those that were delivered at least so long ago. */
+  readonly minIdle?: Duration.DurationInput | undefined
+}
+
+/**
+ * Who claims entries, and how long ago they must have been delivered at least.
+ *
+ * @since 0.1.0
+ * @category options
+ */
+export interface StreamClaim {
+  readonly group: string
+  readonly consumer: string
+  readonly minIdle: Duration.DurationInput
+}
+
+/**
+ * An entry that was delivered and not acknowledged.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface PendingEntry {
+  readonly id: string
+  readonly consumer: string
+  /** Since the last delivery. */
+  readonly idle: Duration.Duration
+  readonly deliveries: number
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface PendingSummary {
+  readonly count: number
+  readonly first: Option.Option<string>
+  readonly last: Option.Option<string>
+  readonly consumers: ReadonlyArray<readonly [consumer: string, count: number]>
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface StreamInfo {
+  readonly length: number
+  readonly groups: number
+  readonly lastGeneratedId: string
+  readonly entriesAdded: Option.Option<number>
+  readonly first: Option.Option<StreamEntry>
+  readonly last: Option.Option<StreamEntry>
+}
+
+/**
+ * `entriesRead` and `lag` are none where the server can't tell.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface StreamGroupInfo {
+  readonly name: string
+  readonly consumers: number
+  readonly pending: number
+  readonly lastDeliveredId: string
+  readonly entriesRead: Option.Option<number>
+  readonly lag: Option.Option<number>
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface StreamConsumerInfo {
+  readonly name: string
+  readonly pending: number
+  readonly idle: Duration.Duration
+}
+
+/**
+ * In degrees.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface GeoPosition {
+  /** From -180 to 180. */
+  readonly longitude: number
+  /** From -85.05112878 to 85.05112878. */
+  readonly latitude: number
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface GeoMember extends GeoPosition {
+  readonly member: string
+}
+
+/**
+ * `distance` is in the unit of the query.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface GeoFound extends GeoMember {
+  readonly distance: number
+}
+
+/**
+ * Meters, kilometers, miles or feet.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type GeoUnit = "m" | "km" | "mi" | "ft"
+
+/**
+ * Members within a circle or a box around a place.
+ *
+ * @since 0.1.0
+ * @category options
+ */
+export interface GeoQuery {
+  readonly from: GeoPosition | { readonly member: string }
+  readonly by:
+    | { readonly radius: number; readonly unit: GeoUnit }
+    | { readonly width: number; readonly height: number; readonly unit: GeoUnit }
+  /** None by default; but with `count` the nearest come first. */
+  readonly order?: "nearest" | "farthest" | undefined
+  readonly count?: number | undefined
+  /** The first `count` that are found, which need not be the nearest. */
+  readonly any?: boolean | undefined
+}
+
+/**
+ * A part of a value, first and last included; negative positions count from the end.
+ *
+ * @since 0.1.0
+ * @category options
+ */
+export interface BitRange {
+  readonly start?: number | undefined
+  readonly end?: number | undefined
+  /** What positions count; bytes by default. */
+  readonly unit?: "byte" | "bit" | undefined
 }
 
 /**
@@ -664,6 +884,202 @@ export interface SortedSetCommands {
 }
 
 /**
+ * Reading that waits for entries, consumer groups as workers, and typed entries are in `Stream` and `ConsumerGroup`.
+ *
+ * @since 0.1.0
+ * @category commands
+ */
+export interface StreamCommands {
+  /** `XADD`: appends an entry, and gives its id. */
+  readonly xadd: (
+    key: string,
+    fields: Entries<RedisArg>,
+    options?: XaddOptions
+  ) => Effect.Effect<string, RedisError>
+  /** `XADD … NOMKSTREAM`: the same, but only to a stream that exists. */
+  readonly xaddNoMkStream: (
+    key: string,
+    fields: Entries<RedisArg>,
+    options?: XaddOptions
+  ) => Effect.Effect<Option.Option<string>, RedisError>
+  /** `XLEN` */
+  readonly xlen: (key: string) => Effect.Effect<number, RedisError>
+  /** `XRANGE`: the oldest first; everything by default. */
+  readonly xrange: (key: string, range?: StreamRange) => Effect.Effect<Array<StreamEntry>, RedisError>
+  /** `XREVRANGE`: the newest first; everything by default. */
+  readonly xrevRange: (key: string, range?: StreamRange) => Effect.Effect<Array<StreamEntry>, RedisError>
+  /**
+   * `XREAD`: entries of several streams behind an id of each. It does not wait, and streams without such entries are left
+   * out.
+   */
+  readonly xread: (
+    after: Entries<string>,
+    options?: { readonly count?: number | undefined }
+  ) => Effect.Effect<Array<readonly [key: string, entries: ReadonlyArray<StreamEntry>]>, RedisError>
+  /** `XDEL`: how many of the entries there were. */
+  readonly xdel: (key: string, ...ids: ReadonlyArray<string>) => Effect.Effect<number, RedisError>
+  /** `XTRIM`: how many entries were removed. */
+  readonly xtrim: (key: string, trim: StreamTrim) => Effect.Effect<number, RedisError>
+  /** `XGROUP CREATE`: with `start: "0"` the group gets all that is there, with `"$"` only what comes. */
+  readonly xgroupCreate: (
+    key: string,
+    group: string,
+    options: { readonly start: string; readonly mkStream?: boolean | undefined }
+  ) => Effect.Effect<void, RedisError>
+  /** `XGROUP SETID`: which entry was the last one delivered. */
+  readonly xgroupSetId: (key: string, group: string, id: string) => Effect.Effect<void, RedisError>
+  /** `XGROUP DESTROY`: `false` when there was none. */
+  readonly xgroupDestroy: (key: string, group: string) => Effect.Effect<boolean, RedisError>
+  /** `XGROUP CREATECONSUMER`: `false` when there is one. */
+  readonly xgroupCreateConsumer: (key: string, group: string, consumer: string) => Effect.Effect<boolean, RedisError>
+  /** `XGROUP DELCONSUMER`: how many pending entries it had, which **nobody gets any more**. */
+  readonly xgroupDelConsumer: (key: string, group: string, consumer: string) => Effect.Effect<number, RedisError>
+  /** `XREADGROUP`: with the id `>` entries that nobody got yet, else those that this consumer has not acknowledged. */
+  readonly xreadGroup: (
+    reader: { readonly group: string; readonly consumer: string },
+    after: Entries<string>,
+    options?: { readonly count?: number | undefined; readonly noAck?: boolean | undefined }
+  ) => Effect.Effect<Array<readonly [key: string, entries: ReadonlyArray<StreamEntry>]>, RedisError>
+  /** `XACK`: how many of the entries were pending. */
+  readonly xack: (key: string, group: string, ...ids: ReadonlyArray<string>) => Effect.Effect<number, RedisError>
+  /** `XPENDING`: how many entries are pending, and with whom. */
+  readonly xpending: (key: string, group: string) => Effect.Effect<PendingSummary, RedisError>
+  /** `XPENDING`: some of the pending entries. */
+  readonly xpendingRange: (
+    key: string,
+    group: string,
+    range: PendingRange
+  ) => Effect.Effect<Array<PendingEntry>, RedisError>
+  /** `XCLAIM`: takes over pending entries, those of them that were delivered long enough ago. */
+  readonly xclaim: (
+    key: string,
+    claim: StreamClaim,
+    ...ids: ReadonlyArray<string>
+  ) => Effect.Effect<Array<StreamEntry>, RedisError>
+  /** `XCLAIM … JUSTID`: the same, which does not count as a delivery. */
+  readonly xclaimJustId: (
+    key: string,
+    claim: StreamClaim,
+    ...ids: ReadonlyArray<string>
+  ) => Effect.Effect<Array<string>, RedisError>
+  /**
+   * `XAUTOCLAIM`: takes over up to `count` pending entries (100 by default) from `start` on. `next` is where to go on,
+   * `0-0` at the end; `deleted` are entries that were removed from the stream, and are pending no longer.
+   */
+  readonly xautoClaim: (
+    key: string,
+    claim: StreamClaim,
+    options?: { readonly start?: string | undefined; readonly count?: number | undefined }
+  ) => Effect.Effect<
+    {
+      readonly next: string
+      readonly entries: ReadonlyArray<StreamEntry>
+      readonly deleted: ReadonlyArray<string>
+    },
+    RedisError
+  >
+  /** `XAUTOCLAIM … JUSTID`: the same, which does not count as a delivery. */
+  readonly xautoClaimJustId: (
+    key: string,
+    claim: StreamClaim,
+    options?: { readonly start?: string | undefined; readonly count?: number | undefined }
+  ) => Effect.Effect<
+    { readonly next: string; readonly ids: ReadonlyArray<string>; readonly deleted: ReadonlyArray<string> },
+    RedisError
+  >
+  /** `XINFO STREAM`: a stream that does not exist is an error of the server. */
+  readonly xinfoStream: (key: string) => Effect.Effect<StreamInfo, RedisError>
+  /** `XINFO GROUPS` */
+  readonly xinfoGroups: (key: string) => Effect.Effect<Array<StreamGroupInfo>, RedisError>
+  /** `XINFO CONSUMERS` */
+  readonly xinfoConsumers: (key: string, group: string) => Effect.Effect<Array<StreamConsumerInfo>, RedisError>
+}
+
+/**
+ * @since 0.1.0
+ * @category commands
+ */
+export interface GeoCommands {
+  /** `GEOADD`: how many of the members are new; with `changed` also those that moved. */
+  readonly geoAdd: (
+    key: string,
+    members: Iterable<GeoMember>,
+    options?: { readonly onlyIf?: "absent" | "present" | undefined; readonly changed?: boolean | undefined }
+  ) => Effect.Effect<number, RedisError>
+  /** `GEOPOS`: one position for each member, in their order, at most 0.6 meters from what was added. */
+  readonly geoPos: (
+    key: string,
+    ...members: ReadonlyArray<string>
+  ) => Effect.Effect<Array<Option.Option<GeoPosition>>, RedisError>
+  /** `GEOHASH`: one geohash of 11 letters for each member, in their order. */
+  readonly geoHash: (
+    key: string,
+    ...members: ReadonlyArray<string>
+  ) => Effect.Effect<Array<Option.Option<string>>, RedisError>
+  /** `GEODIST`: in meters unless told otherwise; none when one of both is no member. */
+  readonly geoDist: (
+    key: string,
+    from: string,
+    to: string,
+    unit?: GeoUnit
+  ) => Effect.Effect<Option.Option<number>, RedisError>
+  /** `GEOSEARCH`. A place `from` a member that does not exist is an error of the server. */
+  readonly geoSearch: (key: string, query: GeoQuery) => Effect.Effect<Array<string>, RedisError>
+  /** `GEOSEARCH … WITHDIST WITHCOORD`: with how far they are, and where. */
+  readonly geoSearchWithDistances: (key: string, query: GeoQuery) => Effect.Effect<Array<GeoFound>, RedisError>
+  /**
+   * `GEOSEARCHSTORE`: how many members the destination has. With `storeDistances` it is a sorted set by distance. An
+   * empty result removes it.
+   */
+  readonly geoSearchStore: (
+    destination: string,
+    source: string,
+    query: GeoQuery,
+    options?: { readonly storeDistances?: boolean | undefined }
+  ) => Effect.Effect<number, RedisError>
+}
+
+/**
+ * @since 0.1.0
+ * @category commands
+ */
+export interface HyperLogLogCommands {
+  /** `PFADD`: whether the count may be another one now. Without elements it makes an empty one. */
+  readonly pfAdd: (key: string, ...elements: ReadonlyArray<RedisArg>) => Effect.Effect<boolean, RedisError>
+  /** `PFCOUNT`: how many different elements all of the keys have together, with an error of 0.81 percent. */
+  readonly pfCount: (...keys: ReadonlyArray<string>) => Effect.Effect<number, RedisError>
+  /** `PFMERGE`: adds the elements of others to a destination. */
+  readonly pfMerge: (destination: string, keys: ReadonlyArray<string>) => Effect.Effect<void, RedisError>
+}
+
+/**
+ * @since 0.1.0
+ * @category commands
+ */
+export interface BitmapCommands {
+  /** `SETBIT`: the bit that was there before. */
+  readonly setBit: (key: string, offset: number, value: boolean) => Effect.Effect<boolean, RedisError>
+  /** `GETBIT` */
+  readonly getBit: (key: string, offset: number) => Effect.Effect<boolean, RedisError>
+  /** `BITCOUNT`: how many bits are set. O(n). */
+  readonly bitCount: (key: string, range?: BitRange) => Effect.Effect<number, RedisError>
+  /**
+   * `BITPOS`: the first bit of this value. Behind the end of the value there are zeros, unless a range is given. O(n).
+   */
+  readonly bitPos: (
+    key: string,
+    value: boolean,
+    range?: BitRange
+  ) => Effect.Effect<Option.Option<number>, RedisError>
+  /** `BITOP`: the length of the destination in bytes; `not` takes one key. An empty result removes it. O(n). */
+  readonly bitOp: (
+    operation: "and" | "or" | "xor" | "not",
+    destination: string,
+    keys: ReadonlyArray<string>
+  ) => Effect.Effect<number, RedisError>
+}
+
+/**
  * @since 0.1.0
  * @category commands
  */
@@ -707,7 +1123,18 @@ export interface ServerCommands {
  * @category commands
  */
 export interface Commands
-  extends StringCommands, KeyCommands, HashCommands, ListCommands, SetCommands, SortedSetCommands, ServerCommands
+  extends
+    StringCommands,
+    KeyCommands,
+    HashCommands,
+    ListCommands,
+    SetCommands,
+    SortedSetCommands,
+    StreamCommands,
+    GeoCommands,
+    HyperLogLogCommands,
+    BitmapCommands,
+    ServerCommands
 {}
 
 /**
@@ -774,6 +1201,10 @@ export const make = (run: Run, prefix: string, nodes?: Nodes): Commands => {
     ...Lists.make(env),
     ...Sets.make(env),
     ...SortedSets.make(env),
+    ...Streams.make(env),
+    ...Geo.make(env),
+    ...HyperLogLogs.make(env),
+    ...Bitmaps.make(env),
     ...Server.make(env)
   }
 }

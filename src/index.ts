@@ -24,7 +24,27 @@ export * as ChatRoom from "./ChatRoom/index.js"
 /**
  * @since 0.1.0
  */
+export * as ConsumerGroup from "./ConsumerGroup/index.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as Counter from "./Counter/index.js"
+
+/**
+ * @since 0.1.0
+ */
 export * as EventBus from "./PubSub/EventBus.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as EventStore from "./EventStore/index.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as Geo from "./Geo/index.js"
 
 /**
  * @since 0.1.0
@@ -35,6 +55,11 @@ export * as Layers from "./Layers.js"
  * @since 0.1.0
  */
 export { RedisLive, RedisTest } from "./Layers.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as Leaderboard from "./Leaderboard/index.js"
 
 /**
  * @since 0.1.0
@@ -64,6 +89,16 @@ export * as PubSub from "./PubSub/index.js"
 /**
  * @since 0.1.0
  */
+export * as Queue from "./Queue/index.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as Quorum from "./Quorum/index.js"
+
+/**
+ * @since 0.1.0
+ */
 export * as RateLimiter from "./RateLimiter/index.js"
 
 /**
@@ -75,11 +110,6 @@ export { rateLimited } from "./RateLimiter/RateLimiter.js"
  * @since 0.1.0
  */
 export * as ReadWriteLock from "./ReadWriteLock/index.js"
-
-/**
- * @since 0.1.0
- */
-export * as Quorum from "./Quorum/index.js"
 
 /**
  * @since 0.1.0
@@ -120,3 +150,13 @@ export * as Semaphore from "./Semaphore/index.js"
  * @since 0.1.0
  */
 export * as Session from "./Session/index.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as Stream from "./Stream/index.js"
+
+/**
+ * @since 0.1.0
+ */
+export * as UniqueCounter from "./UniqueCounter/index.js"

@@ -3,7 +3,9 @@
  */
 import { Array, Chunk, Effect, Either, Schedule, Schema, Stream } from "effect"
 import { RedisClient, RedisScript } from "effect-redis-kit"
+import { confirmed } from "./mail.js"
 import { Order, type Sale, saleKeys, venueKeys } from "./sale.js"
+import { auditLog } from "./sales.js"
 import type { Venue } from "./venues.js"
 
 /** What must hold. */
@@ -12,6 +14,8 @@ export const checks = {
   map: "each seat on the map belongs to exactly one order of the ledger",
   revenue: "orders, tickets and revenue add up",
   receipts: "every order that a buyer was told of is in the ledger",
+  log: "the log of sales has every order once, and counting it again gives the same revenue",
+  mails: "every order has its confirmation, or a dead letter that says why not",
   locks: "no lock and no queue is left"
 }
 
@@ -139,6 +143,11 @@ export const audit = (sale: Sale) =>
       stillSelling = yield* redis.scard(keys.sellers)
       if (stillSelling === 0) {
         for (const key of left) problems.push({ check: "locks", text: `${key} is left over` })
+        const mails = yield* confirmed(sale)
+        for (const id of known) {
+          if (!mails.has(id)) problems.push({ check: "mails", text: `order ${id} has neither` })
+        }
+        for (const text of yield* auditLog(sale, venues)) problems.push({ check: "log", text })
       }
     }
 

@@ -3,18 +3,26 @@
  */
 import { Clock, Duration, Effect, Schedule } from "effect"
 import { audit } from "./audit.js"
+import { putOnMap } from "./discover.js"
+import { allDelivered, deliver } from "./mail.js"
 import { progress } from "./report.js"
 import { open, type Sale } from "./sale.js"
+import { countRevenue } from "./sales.js"
 
 export interface Screen {
   readonly show: (line: string) => Effect.Effect<void>
   readonly every: Duration.DurationInput
 }
 
-/** Opens the sale, lets `selling` sell while the screen shows how it goes, and audits what was sold. */
+/**
+ * Opens the sale, lets `selling` sell while the screen shows how it goes, brings the mails, and audits what was sold.
+ */
 export const evening = <E, R>(sale: Sale, selling: Effect.Effect<void, E, R>, screen: Screen) =>
   Effect.gen(function*() {
     yield* open(sale)
+    yield* deliver(sale)
+    yield* Effect.forkScoped(Effect.ignoreLogged(countRevenue(sale)))
+    yield* putOnMap(sale)
     const start = yield* Clock.currentTimeMillis
     const elapsed = Effect.map(Clock.currentTimeMillis, (now) => Duration.millis(now - start))
     const watching = elapsed.pipe(
@@ -26,5 +34,6 @@ export const evening = <E, R>(sale: Sale, selling: Effect.Effect<void, E, R>, sc
     )
     yield* Effect.raceFirst(selling, Effect.zipRight(watching, Effect.never))
     const time = yield* elapsed
+    yield* allDelivered(sale)
     return { time, audit: yield* audit(sale) }
-  })
+  }).pipe(Effect.scoped)

@@ -4,6 +4,7 @@
 import { Array, Clock, Duration, Effect, Option, Random } from "effect"
 import { RedisClient } from "effect-redis-kit"
 import { randomUUID } from "node:crypto"
+import { viewed } from "./discover.js"
 import { beside, buy, CardRefused, LIFE, type Sale, saleKeys, venueKeys } from "./sale.js"
 import { capacity } from "./venues.js"
 
@@ -111,6 +112,7 @@ const buyer = (sale: Sale, name: string, tally: Tally, receipts: Array<string>) 
     }).pipe(Effect.catchAll((error) => Effect.succeed(outcomes[error._tag] ?? "redisErrors")))
 
     const shop = Effect.gen(function*() {
+      yield* viewed(sale, venue, name)
       for (let choice = 0; choice < CHOICES; choice++) {
         const outcome = yield* choose
         tally[outcome]++

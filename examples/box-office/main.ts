@@ -9,6 +9,8 @@ import { randomUUID } from "node:crypto"
 import { fileURLToPath } from "node:url"
 import { evening, type Screen } from "./box-office.js"
 import { emptyTally, letIn } from "./crowd.js"
+import { discoveries, forget } from "./discover.js"
+import { deliver } from "./mail.js"
 import { HELP, type Options, parse, type Port } from "./options.js"
 import { headline, summary, verdict } from "./report.js"
 import { close, type Sale } from "./sale.js"
@@ -76,18 +78,22 @@ const program = (options: Options) =>
       return
     }
     yield* Console.log(yield* headline(sale, options.buyers, hasServer ? "a Redis server" : "the server in memory"))
-    if (options.sale === undefined) yield* Effect.addFinalizer(() => Effect.ignore(close(sale)))
+    if (options.sale === undefined) {
+      yield* Effect.addFinalizer(() => Effect.ignore(Effect.zipRight(forget(sale), close(sale))))
+    }
     if (options.port !== undefined) yield* openPage(sale, options.port)
     const selling = Effect.if(options.processes > 1, {
       onTrue: () => workers(sale, options, seed),
       onFalse: () => crowd
     })
     const { audit, time } = yield* evening(sale, selling, screenOf(options))
-    for (const line of [...yield* summary(sale, audit, time), ...verdict(audit)]) yield* Console.log(line)
+    const lines = [...yield* summary(sale, audit, time), ...yield* discoveries(sale), ...verdict(audit)]
+    for (const line of lines) yield* Console.log(line)
     if (audit.problems.length > 0) {
       process.exitCode = 1
     } else if (options.port !== undefined && process.stdout.isTTY) {
       yield* Console.log("The page stays open until Ctrl-C.")
+      yield* deliver(sale)
       return yield* Effect.never
     }
   }).pipe(Effect.scoped)

@@ -4,7 +4,9 @@
 import { Duration, Effect, Option, Record } from "effect"
 import { RedisClient } from "effect-redis-kit"
 import { type Audit, checks, type VenueAudit } from "./audit.js"
+import { chart } from "./chart.js"
 import { emptyTally } from "./crowd.js"
+import { mailsOf } from "./mail.js"
 import { type Sale, saleKeys, venueKeys } from "./sale.js"
 import { capacity } from "./venues.js"
 
@@ -65,13 +67,16 @@ export const headline = (sale: Sale, buyers: number, where: string) =>
 export const summary = (sale: Sale, audit: Audit, time: Duration.Duration) =>
   Effect.gen(function*() {
     const t = yield* tallyOf(sale)
+    const mails = yield* mailsOf(sale)
     const buyers = t.bought + t.soldOut + t.gaveUp + t.cardRefused + t.hungUp
     const top = audit.venues.toSorted((a, b) => b.tickets - a.tickets).slice(0, 10)
     const others = audit.venues.length - top.length
+    const best = yield* chart(sale, 5)
     return [
       "",
       ...top.map(cityLine),
       ...(others > 0 ? [`  and ${others} more cities`] : []),
+      `best-selling this week: ${best.join(", ")}`,
       "",
       `${whole(audit.tickets)} of ${whole(capacity(...sale.venues))} seats sold for ${money(audit.revenue)} in ${
         whole(audit.orders)
@@ -84,7 +89,10 @@ export const summary = (sale: Sale, audit: Audit, time: Duration.Duration) =>
       } not acquired in time, ${whole(t.lockLost)} lost`,
       `tried again: ${whole(t.seatsGone)} times because the seats were gone, ${
         whole(t.heldTooLong)
-      } times because the fence refused a holder that came late, ${whole(t.redisErrors)} times because of Redis`
+      } times because the fence refused a holder that came late, ${whole(t.redisErrors)} times because of Redis`,
+      `mails: ${whole(mails.delivered)} confirmations brought, ${whole(mails.undelivered.length)} that could not be, ${
+        whole(mails.waiting)
+      } still to bring`
     ]
   })
 
@@ -93,7 +101,7 @@ export const verdict = ({ problems, stillSelling }: Audit): ReadonlyArray<string
   Object.entries(checks).flatMap(([check, sentence]) => {
     const found = problems.filter((problem) => problem.check === check)
     if (found.length > 0) return [`✗ ${sentence}: NOT TRUE`].concat(found.map(({ text }) => `    ${text}`))
-    return check === "locks" && stillSelling > 0
+    return (check === "locks" || check === "log" || check === "mails") && stillSelling > 0
       ? [`- ${sentence}: not looked at, because others still sell (processes: ${stillSelling})`]
       : [`✓ ${sentence}`]
   })

@@ -4,7 +4,10 @@
 import { type Array, Data, Duration, Effect, Option, Schema } from "effect"
 import { Lock, RedisClient, type RedisError, RedisScript, withLock } from "effect-redis-kit"
 import { randomUUID } from "node:crypto"
+import { climb, removeChart } from "./chart.js"
 import { everythingChanged, tell } from "./live.js"
+import { confirm, forgetMails } from "./mail.js"
+import { forget, record } from "./sales.js"
 import { capacity, type Row, seatsOf, type Section, type Venue } from "./venues.js"
 
 export interface Sale {
@@ -40,7 +43,7 @@ export class OtherSale extends Data.TaggedError("OtherSale")<{ readonly message:
 // Keys
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Nothing of a sale stays in Redis for longer than this, however the program ends. */
+/** Nothing of a sale stays in Redis for longer than this, however the program ends, except mails that nobody brings. */
 export const LIFE = Duration.hours(1)
 
 /** The keys of one venue share a hash tag: they are in one slot of a Cluster, so that one script may write them all. */
@@ -174,7 +177,11 @@ export const buy = ({ buyer, careless, onWaited, party, pay, row, sale, venue }:
     const redis = yield* RedisClient.RedisClient
     const keys = venueKeys(sale, venue)
     const id = randomUUID()
+    const chart = climb(sale, venue, redis.hget(keys.totals, "tickets"))
     let last: Order | undefined
+    let bought: Order | undefined
+    // Done when the lock is free again, whoever hangs up.
+    yield* Effect.addFinalizer(() => bought === undefined ? Effect.void : record(sale, venue, bought))
 
     const [waited, held] = yield* Effect.timed(
       Lock.acquire(lockName(sale, venue, row), {
@@ -209,7 +216,10 @@ export const buy = ({ buyer, careless, onWaited, party, pay, row, sale, venue }:
           redis.eval(sell, keys, row.section, order),
           (sold) =>
             sold > 0
-              ? tell({ sale, venue, seats: order.seats, listing: sold >= seatsOf(venue, row.section) })
+              ? Effect.zipRight(
+                Effect.sync(() => void (bought = order)),
+                tell({ sale, venue, seats: order.seats, listing: sold >= seatsOf(venue, row.section) })
+              ).pipe(Effect.zipRight(chart), Effect.zipRight(confirm(sale, venue, order)))
               : Effect.void
         )
       )
@@ -222,7 +232,10 @@ export const buy = ({ buyer, careless, onWaited, party, pay, row, sale, venue }:
       Effect.gen(function*() {
         const orders = yield* redis.hvals(keys.seats)
         if (last === undefined || !orders.includes(id)) return yield* failure
+        bought = last
         yield* tell({ sale, venue, seats: last.seats, listing: true })
+        yield* chart
+        yield* confirm(sale, venue, last)
         return last
       })
 
@@ -252,4 +265,9 @@ export const close = (sale: Sale) =>
       [saleKeys(sale), ...sale.venues.map((venue) => venueKeys(sale, venue))],
       (keys) => redis.unlink(...Object.values(keys)),
       { concurrency: "unbounded", discard: true }
-    )).pipe(Effect.zipRight(everythingChanged(sale)))
+    )).pipe(
+      Effect.zipRight(forgetMails(sale)),
+      Effect.zipRight(forget(sale)),
+      Effect.zipRight(removeChart(sale)),
+      Effect.zipRight(everythingChanged(sale))
+    )

@@ -8,12 +8,21 @@
 import * as Context from "effect/Context"
 import * as DefaultServices from "effect/DefaultServices"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import * as Tracer from "effect/Tracer"
 
 const ATTR_DB_SYSTEM_NAME = "db.system.name"
 const ATTR_DB_OPERATION_NAME = "db.operation.name"
 
 const silent = Context.get(DefaultServices.liveServices, Tracer.Tracer)
+
+/**
+ * Whether a tracer listens that is not Effect's own, which shows its spans to nobody.
+ *
+ * @internal
+ */
+export const isTraced = (fiber: Fiber.RuntimeFiber<any, any>): boolean =>
+  Context.get(fiber.getFiberRef(DefaultServices.currentServices), Tracer.Tracer) !== silent
 
 /**
  * A span around an operation. With no tracer but Effect's own, which shows its spans to nobody, the effect runs as it is.
@@ -28,9 +37,8 @@ export const withSpan = <A, E, R>(
   outcome?: (value: A) => Record<string, unknown>
 ): Effect.Effect<A, E, R> =>
   Effect.withFiberRuntime((fiber) =>
-    Context.get(fiber.getFiberRef(DefaultServices.currentServices), Tracer.Tracer) === silent
-      ? effect
-      : Effect.useSpan(
+    isTraced(fiber)
+      ? Effect.useSpan(
         name,
         {
           kind: "client",
@@ -45,4 +53,5 @@ export const withSpan = <A, E, R>(
             span
           )
       )
+      : effect
   )

@@ -37,6 +37,8 @@ const reads = new Set(
   smembers sismember smismember scard srandMember srandMemberCount sunion sinter sdiff sinterCard sscan
   zscore zmscore zrank zrevRank zcard zcount zlexCount zrange zrangeWithScores zunion zunionWithScores zinter
   zinterWithScores zdiff zdiffWithScores zinterCard zrandMember zrandMemberCount zscan
+  xlen xrange xrevRange xread xpending xpendingRange xinfoStream xinfoGroups xinfoConsumers
+  geoPos geoHash geoDist geoSearch geoSearchWithDistances pfCount getBit bitCount bitPos
   scriptExists pubsubChannels pubsubNumSub ping time dbSize`.split(/\s+/)
 )
 
@@ -305,6 +307,218 @@ const cases: Record<keyof RedisCommands.Commands, ReadonlyArray<Case>> = {
   zrandMemberCount: [[(c) => c.zrandMemberCount("k", 2), "ZRANDMEMBER p:k 2", ["a"], ["a"]]],
   zscan: [[(c) => collect(c.zscan("k")), "ZSCAN p:k 0", ["0", ["a", "0.5"]], [["a", 0.5]]]],
 
+  xadd: [
+    [(c) => c.xadd("k", { a: 1 }), "XADD p:k * a 1", "1-0", "1-0"],
+    [
+      (c) => c.xadd("k", [["a", "1"]], { id: "5-*", trim: { maxLength: 9, approximate: true, limit: 0 } }),
+      "XADD p:k MAXLEN ~ 9 LIMIT 0 5-* a 1",
+      "5-0",
+      "5-0"
+    ]
+  ],
+  xaddNoMkStream: [
+    [
+      (c) => c.xaddNoMkStream("k", { a: 1 }, { trim: { minId: "3" } }),
+      "XADD p:k NOMKSTREAM MINID = 3 * a 1",
+      null,
+      none()
+    ]
+  ],
+  xlen: [[(c) => c.xlen("k"), "XLEN p:k", 1, 1]],
+  xrange: [
+    [(c) => c.xrange("k"), "XRANGE p:k - +", [["1-0", ["a", "1"]]], [{ id: "1-0", fields: [["a", "1"]] }]],
+    [(c) => c.xrange("k", { start: "1", end: { exclusive: "2" }, count: 3 }), "XRANGE p:k 1 (2 COUNT 3", [], []]
+  ],
+  xrevRange: [[(c) => c.xrevRange("k", { start: "1" }), "XREVRANGE p:k + 1", [], []]],
+  xread: [
+    [
+      (c) => c.xread({ a: "0", b: "$" }, { count: 2 }),
+      "XREAD COUNT 2 STREAMS p:a p:b 0 $",
+      [["p:a", [["1-0", ["f", "v"]]]]],
+      [["a", [{ id: "1-0", fields: [["f", "v"]] }]]]
+    ],
+    [(c) => c.xread({ a: "0" }), "XREAD STREAMS p:a 0", null, []]
+  ],
+  xdel: [[(c) => c.xdel("k", "1-0", "2-0"), "XDEL p:k 1-0 2-0", 1, 1]],
+  xtrim: [[(c) => c.xtrim("k", { maxLength: 5 }), "XTRIM p:k MAXLEN = 5", 1, 1]],
+  xgroupCreate: [
+    [
+      (c) => c.xgroupCreate("k", "g", { start: "0", mkStream: true }),
+      "XGROUP CREATE p:k g 0 MKSTREAM",
+      "OK",
+      undefined
+    ]
+  ],
+  xgroupSetId: [[(c) => c.xgroupSetId("k", "g", "$"), "XGROUP SETID p:k g $", "OK", undefined]],
+  xgroupDestroy: [[(c) => c.xgroupDestroy("k", "g"), "XGROUP DESTROY p:k g", 1, true]],
+  xgroupCreateConsumer: [[(c) => c.xgroupCreateConsumer("k", "g", "c"), "XGROUP CREATECONSUMER p:k g c", 0, false]],
+  xgroupDelConsumer: [[(c) => c.xgroupDelConsumer("k", "g", "c"), "XGROUP DELCONSUMER p:k g c", 3, 3]],
+  xreadGroup: [
+    [
+      (c) => c.xreadGroup({ group: "g", consumer: "c" }, { k: "0" }, { count: 2, noAck: true }),
+      "XREADGROUP GROUP g c COUNT 2 NOACK STREAMS p:k 0",
+      [["p:k", [["1-0", null]]]],
+      [["k", [{ id: "1-0", fields: [] }]]]
+    ]
+  ],
+  xack: [[(c) => c.xack("k", "g", "1-0"), "XACK p:k g 1-0", 1, 1]],
+  xpending: [
+    [
+      (c) => c.xpending("k", "g"),
+      "XPENDING p:k g",
+      [1, "1-0", "1-0", [["c", "1"]]],
+      { count: 1, first: some("1-0"), last: some("1-0"), consumers: [["c", 1]] }
+    ],
+    [
+      (c) => c.xpending("k", "g"),
+      "XPENDING p:k g",
+      [0, null, null, null],
+      { count: 0, first: none(), last: none(), consumers: [] }
+    ]
+  ],
+  xpendingRange: [
+    [
+      (c) => c.xpendingRange("k", "g", { count: 5, minIdle: "1 second", consumer: "c", start: "1" }),
+      "XPENDING p:k g IDLE 1000 1 + 5 c",
+      [["1-0", "c", 1500, 2]],
+      [{ id: "1-0", consumer: "c", idle: Duration.millis(1500), deliveries: 2 }]
+    ]
+  ],
+  xclaim: [
+    [
+      (c) => c.xclaim("k", { group: "g", consumer: "c", minIdle: "1500 micros" }, "1-0"),
+      "XCLAIM p:k g c 2 1-0",
+      [["1-0", ["a", "1"]]],
+      [{ id: "1-0", fields: [["a", "1"]] }]
+    ]
+  ],
+  xclaimJustId: [
+    [
+      (c) => c.xclaimJustId("k", { group: "g", consumer: "c", minIdle: 0 }, "1-0"),
+      "XCLAIM p:k g c 0 1-0 JUSTID",
+      ["1-0"],
+      ["1-0"]
+    ]
+  ],
+  xautoClaim: [
+    [
+      (c) => c.xautoClaim("k", { group: "g", consumer: "c", minIdle: 1 }, { start: "5-0", count: 2 }),
+      "XAUTOCLAIM p:k g c 1 5-0 COUNT 2",
+      ["0-0", [["1-0", ["a", "1"]]], ["2-0"]],
+      { next: "0-0", entries: [{ id: "1-0", fields: [["a", "1"]] }], deleted: ["2-0"] }
+    ]
+  ],
+  xautoClaimJustId: [
+    [
+      (c) => c.xautoClaimJustId("k", { group: "g", consumer: "c", minIdle: 1 }),
+      "XAUTOCLAIM p:k g c 1 0-0 JUSTID",
+      ["0-0", ["1-0"], []],
+      { next: "0-0", ids: ["1-0"], deleted: [] }
+    ]
+  ],
+  xinfoStream: [
+    [
+      (c) => c.xinfoStream("k"),
+      "XINFO STREAM p:k",
+      ["length", 1, "groups", 0, "last-generated-id", "1-0", "first-entry", ["1-0", ["a", "1"]], "last-entry", null],
+      {
+        length: 1,
+        groups: 0,
+        lastGeneratedId: "1-0",
+        entriesAdded: none(),
+        first: some({ id: "1-0", fields: [["a", "1"]] }),
+        last: none()
+      }
+    ]
+  ],
+  xinfoGroups: [
+    [
+      (c) => c.xinfoGroups("k"),
+      "XINFO GROUPS p:k",
+      [["name", "g", "consumers", 1, "pending", 2, "last-delivered-id", "1-0", "entries-read", 1, "lag", null]],
+      [{ name: "g", consumers: 1, pending: 2, lastDeliveredId: "1-0", entriesRead: some(1), lag: none() }]
+    ]
+  ],
+  xinfoConsumers: [
+    [
+      (c) => c.xinfoConsumers("k", "g"),
+      "XINFO CONSUMERS p:k g",
+      [["name", "c", "pending", 1, "idle", 20, "inactive", 5]],
+      [{ name: "c", pending: 1, idle: Duration.millis(20) }]
+    ]
+  ],
+
+  geoAdd: [
+    [
+      (c) => c.geoAdd("k", [{ member: "m", longitude: 1.5, latitude: -2 }], { onlyIf: "present", changed: true }),
+      "GEOADD p:k XX CH 1.5 -2 m",
+      1,
+      1
+    ]
+  ],
+  geoPos: [
+    [
+      (c) => c.geoPos("k", "a", "b"),
+      "GEOPOS p:k a b",
+      [["1.5", "-2"], null],
+      [some({ longitude: 1.5, latitude: -2 }), none()]
+    ]
+  ],
+  geoHash: [[(c) => c.geoHash("k", "a", "b"), "GEOHASH p:k a b", ["hash", null], [some("hash"), none()]]],
+  geoDist: [[(c) => c.geoDist("k", "a", "b", "mi"), "GEODIST p:k a b mi", "1.5", some(1.5)]],
+  geoSearch: [
+    [
+      (c) => c.geoSearch("k", { from: { member: "a" }, by: { radius: 5, unit: "km" }, order: "nearest", count: 3 }),
+      "GEOSEARCH p:k FROMMEMBER a BYRADIUS 5 km ASC COUNT 3",
+      ["a"],
+      ["a"]
+    ],
+    [
+      (c) =>
+        c.geoSearch("k", {
+          from: { longitude: 1, latitude: 2 },
+          by: { width: 3, height: 4, unit: "m" },
+          order: "farthest",
+          count: 1,
+          any: true
+        }),
+      "GEOSEARCH p:k FROMLONLAT 1 2 BYBOX 3 4 m DESC COUNT 1 ANY",
+      [],
+      []
+    ]
+  ],
+  geoSearchWithDistances: [
+    [
+      (c) => c.geoSearchWithDistances("k", { from: { member: "a" }, by: { radius: 5, unit: "ft" } }),
+      "GEOSEARCH p:k FROMMEMBER a BYRADIUS 5 ft WITHCOORD WITHDIST",
+      [["a", "0.5", ["1", "2"]]],
+      [{ member: "a", distance: 0.5, longitude: 1, latitude: 2 }]
+    ]
+  ],
+  geoSearchStore: [
+    [
+      (c) =>
+        c.geoSearchStore("to", "k", { from: { member: "a" }, by: { radius: 5, unit: "m" } }, { storeDistances: true }),
+      "GEOSEARCHSTORE p:to p:k FROMMEMBER a BYRADIUS 5 m STOREDIST",
+      1,
+      1
+    ]
+  ],
+  pfAdd: [[(c) => c.pfAdd("k", "a", "b"), "PFADD p:k a b", 1, true]],
+  pfCount: [[(c) => c.pfCount("a", "b"), "PFCOUNT p:a p:b", 3, 3]],
+  pfMerge: [[(c) => c.pfMerge("to", ["a", "b"]), "PFMERGE p:to p:a p:b", "OK", undefined]],
+  setBit: [[(c) => c.setBit("k", 7, true), "SETBIT p:k 7 1", 0, false]],
+  getBit: [[(c) => c.getBit("k", 7), "GETBIT p:k 7", 1, true]],
+  bitCount: [
+    [(c) => c.bitCount("k"), "BITCOUNT p:k", 1, 1],
+    [(c) => c.bitCount("k", { start: 1, unit: "bit" }), "BITCOUNT p:k 1 -1 BIT", 1, 1]
+  ],
+  bitPos: [
+    [(c) => c.bitPos("k", true), "BITPOS p:k 1", 5, some(5)],
+    [(c) => c.bitPos("k", false, { end: 2 }), "BITPOS p:k 0 0 2", -1, none()]
+  ],
+  bitOp: [[(c) => c.bitOp("and", "to", ["a", "b"]), "BITOP AND p:to p:a p:b", 2, 2]],
+
   scriptLoad: [[(c) => c.scriptLoad("return 1"), "SCRIPT LOAD return 1", "sha", "sha"]],
   scriptExists: [[(c) => c.scriptExists(["a", "b"]), "SCRIPT EXISTS a b", [1, 0], [true, false]]],
   scriptFlush: [[(c) => c.scriptFlush, "SCRIPT FLUSH", "OK", undefined]],
@@ -386,6 +600,10 @@ describe("typed commands", () => {
       assert.deepStrictEqual(yield* commands.zmscore("k", []), [])
       assert.deepStrictEqual(yield* commands.scriptExists([]), [])
       assert.deepStrictEqual(yield* commands.pubsubNumSub([]), {})
+      assert.deepStrictEqual(yield* commands.xread({}), [])
+      assert.deepStrictEqual(yield* commands.geoPos("k"), [])
+      assert.deepStrictEqual(yield* commands.geoHash("k"), [])
+      assert.strictEqual(yield* commands.pfCount(), 0)
       assert.strictEqual(yield* commands.del(), 0)
       assert.strictEqual(yield* commands.unlink(), 0)
       assert.strictEqual(yield* commands.exists(), 0)

@@ -7,6 +7,7 @@ import { RedisClient } from "../../src/RedisClient.js"
 import type { RedisError } from "../../src/RedisError.js"
 import { commands } from "./contract/commands.js"
 import { connections } from "./contract/connections.js"
+import { dataTypes } from "./contract/dataTypes.js"
 import { invalidations } from "./contract/invalidations.js"
 import { keyspace } from "./contract/keyspace.js"
 import { pubsub } from "./contract/pubsub.js"
@@ -25,6 +26,7 @@ export const suite = (
         () => Effect.flatMap(RedisClient, (client) => body(client, makeTools(options.excludeTestServices === true)))
       )
     commands(test)
+    dataTypes(test)
     wire(test)
     keyspace(test)
     pubsub(test)

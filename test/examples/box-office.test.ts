@@ -81,6 +81,9 @@ describe("an evening", () => {
       }
       const lines = (yield* summary(sale, audit, time)).join("\n")
       assert.include(lines, "Tokyo, Japan")
+      const [, city, tickets] = /^best-selling this week: 1\. (.+?) (\d+), /m.exec(lines) ?? []
+      assert.strictEqual(Number(tickets), Math.max(...audit.venues.map(({ tickets }) => tickets)))
+      assert.strictEqual(audit.venues.find(({ venue }) => venue.city === city)?.tickets, Number(tickets))
       assert.include(lines, `${audit.tickets} of ${capacity(...sale.venues)} seats sold`)
       assert.isTrue(verdict(audit).every((line) => line.startsWith("✓")))
     }).pipe(Effect.provide(RedisTest), Effect.provide(quiet)), 60_000)

@@ -2,16 +2,22 @@ import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Exit, Layer, Logger, LogLevel, Redacted, Schedule, Scope } from "effect"
 import {
   Cache,
+  Counter,
+  EventStore,
+  Geo,
+  Leaderboard,
   Lock,
   Notifications,
   Presence,
   PubSub,
+  Queue,
   RateLimiter,
   RedisClient,
   type RedisError,
   RedisTest,
   RedisTestServer,
-  Session
+  Session,
+  UniqueCounter
 } from "effect-redis-kit"
 import * as IoRedis from "effect-redis-kit/IoRedis"
 import { inject } from "vitest"
@@ -25,10 +31,16 @@ const quiet = Logger.minimumLogLevel(LogLevel.None)
 
 const services = Layer.mergeAll(
   Cache.layer,
+  Counter.layer,
+  EventStore.layer,
+  Geo.layer,
+  Leaderboard.layer,
   Lock.layer,
   Presence.layer,
+  Queue.layer,
   RateLimiter.layer,
   Session.layer,
+  UniqueCounter.layer,
   Layer.provideMerge(Notifications.layer, PubSub.layer)
 )
 

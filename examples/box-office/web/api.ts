@@ -40,6 +40,29 @@ export class Seats extends Schema.Class<Seats>("Seats")({
   }))
 }) {}
 
+/** A venue near a visitor. */
+export class Near extends Schema.Class<Near>("Near")({
+  venue: Schema.String,
+  city: Schema.String,
+  kilometres: Schema.Number,
+  /** How many seats are free. */
+  free: Schema.Int
+}) {}
+
+/** A venue that many look at. */
+export class Popular extends Schema.Class<Popular>("Popular")({
+  venue: Schema.String,
+  city: Schema.String,
+  /** In this hour. */
+  views: Schema.Int,
+  /** Since the sale was opened, each counted once. */
+  visitors: Schema.Int
+}) {}
+
+const limit = Schema.optionalWith(Schema.NumberFromString.pipe(Schema.int(), Schema.between(1, 100)), {
+  default: () => 10
+})
+
 const Limit = Schema.Struct({
   policy: Schema.String,
   limit: Schema.Number,
@@ -55,6 +78,19 @@ export class Limits extends Schema.Class<Limits>("Limits")({
   buyer: Schema.NullOr(Limit)
 }) {}
 
+/** What became of the confirmations. */
+export class Mails extends Schema.Class<Mails>("Mails")({
+  delivered: Schema.Int,
+  waiting: Schema.Int,
+  /** The dead letters, the newest first. */
+  undelivered: Schema.Array(Schema.Struct({
+    order: Schema.String,
+    reason: Schema.String,
+    error: Schema.NullOr(Schema.String),
+    attempts: Schema.Int
+  }))
+}) {}
+
 /** How often an address may log in. */
 export class LoginLimit extends HttpApiMiddleware.Tag<LoginLimit>()("LoginLimit", { failure: RateLimits.Failure }) {}
 
@@ -68,6 +104,25 @@ const Catalogue = HttpApiGroup.make("catalogue")
       .setPath(Schema.Struct({ id: Schema.String }))
       .addSuccess(Seats)
       .addError(NotFound)
+      .middleware(Sessions.Attached)
+  )
+  .add(
+    HttpApiEndpoint.get("near", "/near")
+      .setUrlParams(Schema.Struct({
+        longitude: Schema.NumberFromString.pipe(Schema.between(-180, 180)),
+        latitude: Schema.NumberFromString.pipe(Schema.between(-85.05, 85.05)),
+        /** How many seats must be free; 0 for all venues. */
+        seats: Schema.optionalWith(Schema.NumberFromString.pipe(Schema.int(), Schema.between(0, 8)), {
+          default: () => 0
+        }),
+        limit
+      }))
+      .addSuccess(Schema.Array(Near))
+  )
+  .add(
+    HttpApiEndpoint.get("popular", "/popular")
+      .setUrlParams(Schema.Struct({ limit }))
+      .addSuccess(Schema.Array(Popular))
   )
   .addError(Unavailable)
 
@@ -89,6 +144,16 @@ const Orders = HttpApiGroup.make("orders")
   .add(HttpApiEndpoint.get("limits", "/limits").addSuccess(Limits).middleware(Sessions.Attached))
   .addError(Unavailable)
 
+const Mailing = HttpApiGroup.make("mails")
+  .add(HttpApiEndpoint.get("mails", "/mails").addSuccess(Mails))
+  .add(
+    HttpApiEndpoint.post("sendAgain", "/mails/:order")
+      .setPath(Schema.Struct({ order: Schema.String }))
+      .addError(NotFound)
+      .middleware(Sessions.Authenticated)
+  )
+  .addError(Unavailable)
+
 const Account = HttpApiGroup.make("account")
   .add(
     HttpApiEndpoint.post("login", "/login")
@@ -106,6 +171,7 @@ const Account = HttpApiGroup.make("account")
 export const Api = HttpApi.make("box-office")
   .add(Catalogue)
   .add(Orders)
+  .add(Mailing)
   .add(Account)
   .prefix("/api")
   .middleware(SameOrigin.SameOrigin)

@@ -1,7 +1,7 @@
 /**
  * The box office over HTTP: the API, the page, and what happens while it is open.
  */
-import { HttpApiBuilder, HttpLayerRouter, HttpServer, HttpServerResponse } from "@effect/platform"
+import { HttpApiBuilder, HttpLayerRouter, HttpServer, HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { Context, Data, Effect, Layer, Option } from "effect"
 import { Health, SameOrigin, Sessions } from "effect-redis-kit/http"
@@ -10,17 +10,27 @@ import { createServer } from "node:http"
 import { createRequire } from "node:module"
 import { dirname, join } from "node:path"
 import { listings, soldSeats } from "../catalogue.js"
+import { near, popular, viewed } from "../discover.js"
 import { buy, type Sale } from "../sale.js"
 import { account, changed, Cookie } from "./account.js"
 import { Api, NotFound, NotSold, Unavailable } from "./api.js"
 import { countVisitors, events } from "./events.js"
 import { leftOf, limits } from "./limits.js"
+import { mails } from "./mails.js"
 import { orUnavailable } from "./unavailable.js"
 
 const venueOf = (sale: Sale, id: string) => {
   const venue = sale.venues.find((venue) => venue.id === id)
   return venue === undefined ? new NotFound() : Effect.succeed(venue)
 }
+
+/** A buyer who is logged in is the same one everywhere; of others only the address is known. */
+const visitor = Effect.gen(function*() {
+  const session = yield* Sessions.MaybeSession
+  if (Option.isSome(session)) return `buyer ${session.value.userId}`
+  const { remoteAddress } = yield* HttpServerRequest.HttpServerRequest
+  return `address ${Option.getOrElse(remoteAddress, () => "unknown")}`
+})
 
 const catalogue = (sale: Sale) =>
   HttpApiBuilder.group(Api, "catalogue", (handlers) =>
@@ -30,13 +40,24 @@ const catalogue = (sale: Sale) =>
       .handle("seats", ({ path }) =>
         Effect.gen(function*() {
           const venue = yield* venueOf(sale, path.id)
+          yield* viewed(sale, venue, yield* visitor)
           const sold = new Set(yield* soldSeats(sale, venue))
           const rows = venue.rows.map((row) => ({
             ...row,
             seats: row.seats.map((id) => ({ id, sold: sold.has(id) }))
           }))
           return { venue: venue.id, rows }
-        }).pipe(orUnavailable)))
+        }).pipe(orUnavailable))
+      .handle("near", ({ urlParams: { latitude, limit, longitude, seats } }) =>
+        orUnavailable(
+          Effect.map(near(sale, { longitude, latitude }, { limit, seats }), (all) =>
+            all.map(({ free, kilometres, venue: { city, id } }) => ({ venue: id, city, kilometres, free })))
+        ))
+      .handle("popular", ({ urlParams: { limit } }) =>
+        orUnavailable(
+          Effect.map(popular(sale, limit), (all) =>
+            all.map(({ venue: { city, id }, views, visitors }) => ({ venue: id, city, views, visitors })))
+        )))
 
 const orders = (sale: Sale) =>
   HttpApiBuilder.group(Api, "orders", (handlers) =>
@@ -90,7 +111,7 @@ const routes = (sale: Sale) =>
 
 const app = (sale: Sale) =>
   Layer.mergeAll(HttpLayerRouter.addHttpApi(Api), routes(sale), Health.layerRouter()).pipe(
-    Layer.provide([catalogue(sale), orders(sale), account]),
+    Layer.provide([catalogue(sale), orders(sale), mails(sale), account]),
     Layer.provide([
       limits,
       Sessions.layerApi(Sessions.Authenticated, Sessions.requireAuth(Cookie)),

@@ -1,0 +1,19 @@
+/**
+ * What became of the confirmations, and what could not be brought.
+ */
+import { HttpApiBuilder } from "@effect/platform"
+import { Effect } from "effect"
+import { mailsOf, sendAgain } from "../mail.js"
+import type { Sale } from "../sale.js"
+import { Api, NotFound } from "./api.js"
+import { orUnavailable } from "./unavailable.js"
+
+export const mails = (sale: Sale) =>
+  HttpApiBuilder.group(Api, "mails", (handlers) =>
+    handlers
+      .handle("mails", () => orUnavailable(mailsOf(sale)))
+      .handle("sendAgain", ({ path: { order } }) =>
+        orUnavailable(Effect.catchTags(sendAgain(sale, order), {
+          JobNotDead: () => new NotFound(),
+          JobNotFound: () => new NotFound()
+        }))))

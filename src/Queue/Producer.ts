@@ -1,0 +1,394 @@
+/**
+ * How jobs get into their queues. There is one call at a time for each queue: what comes meanwhile leaves together in the
+ * next one, so whoever comes alone never waits, and many together cost little more than one.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as DateTime from "effect/DateTime"
+import * as DefaultServices from "effect/DefaultServices"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import * as FiberSet from "effect/FiberSet"
+import type * as Scope from "effect/Scope"
+import { inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
+import { checkName } from "../internal/rooms.js"
+import { isTraced } from "../internal/telemetry.js"
+import { traceparentOf } from "../internal/traceparent.js"
+import type { Service as Client } from "../RedisClient.js"
+import type { RedisError, RedisInputError } from "../RedisError.js"
+import {
+  checkWhole,
+  type Deduplication,
+  type Definition,
+  type Enqueued,
+  type EnqueueOptions,
+  MOST_ATTEMPTS,
+  settingsOf
+} from "./Definition.js"
+import * as Envelope from "./envelope.js"
+import { type Keys, keysOf } from "./keys.js"
+import * as metrics from "./metrics.js"
+import { type PayloadTooLarge, QueueFull } from "./QueueError.js"
+import * as scripts from "./scripts.js"
+
+/** How many jobs `enqueueAll` takes at once. */
+export const MOST_TOGETHER = 10_000
+
+/** How many jobs of different callers leave together. */
+const BATCH = 500
+
+export interface Producer {
+  readonly enqueue: <A>(
+    definition: Definition<A>,
+    payload: A,
+    options?: EnqueueOptions
+  ) => Effect.Effect<Enqueued, PayloadTooLarge | QueueFull | RedisError>
+  readonly enqueueAll: <A>(
+    definition: Definition<A>,
+    jobs: ReadonlyArray<EnqueueOptions & { readonly payload: A }>
+  ) => Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError>
+}
+
+/** What one caller wants to add. */
+interface Order {
+  /** Id, envelope and extras of each job. */
+  readonly jobs: ReadonlyArray<string>
+  readonly all: boolean
+  /** None has anything besides its envelope, and the queue has no limit. */
+  readonly plain: boolean
+  /** The limit of the queue, or 0. */
+  readonly limit: number
+  readonly done: (result: Exit.Exit<scripts.Received, RedisError>) => void
+}
+
+/** The calls for one queue. */
+interface Line {
+  readonly keys: Keys
+  readonly caller: string
+  readonly notices: scripts.Notices
+  waiting: Array<Order>
+  sending: boolean
+}
+
+const MODES = {
+  "until-finished": "u",
+  "window": "w",
+  "replace-delayed": "r",
+  "keep-last": "k"
+} as const satisfies Record<Deduplication["mode"], string>
+
+const OUTCOMES: Readonly<Record<string, Enqueued["outcome"]>> = {
+  a: "added",
+  r: "replaced",
+  i: "replaced",
+  k: "kept",
+  d: "duplicate"
+}
+
+/** Ids are kept in lists and in leases, so they are short. */
+const MOST_ID = 256
+
+const checkId = (operation: string, field: string, id: string): RedisInputError | undefined =>
+  checkName(operation, field, id) ??
+    (id.length > MOST_ID
+      ? inputError(operation, field, `a text of ${MOST_ID} characters at most`, "a longer one")
+      : undefined)
+
+const NONE = Either.right(undefined)
+
+const NO_INSTANT = Either.right("-")
+
+/** When a job may start, or has to have ended, as `extrasText` takes it. */
+const instantText = (
+  operation: string,
+  field: string,
+  value: Duration.DurationInput | DateTime.DateTime | undefined,
+  check: typeof positiveMillis
+): Either.Either<string, RedisInputError> => {
+  if (value === undefined) return NO_INSTANT
+  if (DateTime.isDateTime(value)) return Either.right(`@${Math.max(0, Math.ceil(DateTime.toEpochMillis(value)))}`)
+  return Either.map(check(operation, field, value), (millis) => `+${millis}`)
+}
+
+/** The options of a job, as they are sent. */
+interface Prepared {
+  readonly id: string | undefined
+  readonly extras: string
+  readonly attempts: number | undefined
+  readonly timeout: number | undefined
+}
+
+const deduplicationOf = (
+  operation: string,
+  deduplicate: Deduplication | undefined
+): Either.Either<scripts.Extras["deduplication"], RedisInputError> => {
+  if (deduplicate === undefined) return NONE
+  const { key, mode } = deduplicate
+  const bad = checkId(operation, "deduplicate.key", key)
+  if (bad !== undefined) return Either.left(bad)
+  return mode === "window"
+    ? Either.map(positiveMillis(operation, "deduplicate.ttl", deduplicate.ttl), (window) => ({
+      mode: "w",
+      window,
+      key
+    }))
+    : MODES[mode] === undefined
+    ? Either.left(inputError(operation, "deduplicate.mode", Object.keys(MODES).join(", "), mode))
+    : Either.right({ mode: MODES[mode], window: 0, key })
+}
+
+const prepare = <A>(
+  operation: string,
+  { priorities }: Definition<A>,
+  { at, attempts, deadline, deduplicate, delay, id, priority = 0, timeout }: EnqueueOptions
+): Either.Either<Prepared, RedisInputError> => {
+  const bad = (id === undefined ? undefined : checkId(operation, "id", id)) ??
+    checkWhole(operation, "priority", 0, priorities - 1, priority) ??
+    (attempts === undefined ? undefined : checkWhole(operation, "attempts", 1, MOST_ATTEMPTS, attempts)) ??
+    (at !== undefined && delay !== undefined
+      ? inputError(operation, "at", "left out when there is a delay", "given")
+      : undefined)
+  if (bad !== undefined) return Either.left(bad)
+  const due = instantText(operation, "delay", at ?? delay, nonNegativeMillis)
+  if (Either.isLeft(due)) return Either.left(due.left)
+  const end = instantText(operation, "deadline", deadline, positiveMillis)
+  if (Either.isLeft(end)) return Either.left(end.left)
+  const deduplication = deduplicationOf(operation, deduplicate)
+  if (Either.isLeft(deduplication)) return Either.left(deduplication.left)
+  const limit = timeout === undefined ? NONE : positiveMillis(operation, "timeout", timeout)
+  if (Either.isLeft(limit)) return Either.left(limit.left)
+  const plain = id === undefined && priority === 0 && due === NO_INSTANT && end === NO_INSTANT &&
+    deduplication.right === undefined
+  return Either.right({
+    id,
+    extras: plain ? "" : scripts.extrasText({
+      level: priority,
+      due: due.right,
+      deadline: end.right,
+      deduplication: deduplication.right
+    }),
+    attempts,
+    timeout: limit.right
+  })
+}
+
+/** What all jobs of a definition need. */
+interface Compiled<A> {
+  readonly keys: Keys
+  readonly encode: ReturnType<typeof Envelope.payloadEncoder<A>>
+  readonly count: ReturnType<typeof metrics.enqueuedTo>
+}
+
+const compiled = new WeakMap<Definition<any>, Compiled<any>>()
+
+const compile = <A>(definition: Definition<A>): Compiled<A> => {
+  const known = compiled.get(definition)
+  if (known !== undefined) return known
+  const made = {
+    keys: keysOf(definition.name),
+    encode: Envelope.payloadEncoder(definition),
+    count: metrics.enqueuedTo(definition.name)
+  }
+  compiled.set(definition, made)
+  return made
+}
+
+const withoutExtras = (jobs: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const entries = new Array<string>(jobs.length / 3 * 2)
+  for (let i = 0, to = 0; i < jobs.length; i += 3) {
+    entries[to++] = jobs[i]!
+    entries[to++] = jobs[i + 1]!
+  }
+  return entries
+}
+
+const NO_OPTIONS: EnqueueOptions = {}
+
+export const make = (
+  client: Client,
+  process: string
+): Effect.Effect<Producer, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const fork = yield* FiberSet.makeRuntime<never>()
+    const lines = new Map<string, Line>()
+    let calls = 0
+    let ids = 0
+
+    /** As many as may leave together: those of one caller who wants all or nothing, or some of the others. */
+    const take = (line: Line): ReadonlyArray<Order> => {
+      const [first] = line.waiting
+      let n = 1
+      let jobs = 1
+      if (first?.all === false) {
+        for (; n < line.waiting.length && jobs < BATCH; n++, jobs++) {
+          const order = line.waiting[n]!
+          if (order.all || order.limit !== first.limit) break
+        }
+      }
+      return line.waiting.splice(0, n)
+    }
+
+    const send = (name: string, line: Line): void => {
+      const orders = take(line)
+      const [first] = orders
+      if (first === undefined) {
+        // Numbers of calls go on for the next line of the same name.
+        lines.delete(name)
+        return
+      }
+      line.sending = true
+      const jobs = orders.length === 1 ? first.jobs : orders.flatMap((order) => order.jobs)
+      const caller = { key: line.caller, call: ++calls }
+      const { keys, notices } = line
+      const call = orders.every(({ plain }) => plain)
+        ? Effect.map(client.eval(scripts.add, keys, caller, notices, withoutExtras(jobs)), () => ({
+          outcomes: "a".repeat(jobs.length / 3),
+          ids: []
+        }))
+        : client.eval(scripts.enqueue, keys, caller, notices, first.limit, first.all, jobs)
+      // It may be called where nothing can be interrupted, and the end of the layer must not wait for the server.
+      fork(Effect.interruptible(call))
+        .addObserver((exit) => {
+          line.sending = false
+          settle(orders, exit)
+          send(name, line)
+        })
+    }
+
+    const settle = (orders: ReadonlyArray<Order>, exit: Exit.Exit<scripts.Received, RedisError>): void => {
+      if (Exit.isFailure(exit) || orders.length === 1) {
+        for (const { done } of orders) done(exit)
+        return
+      }
+      let at = 0
+      let nextId = 0
+      for (const { done, jobs } of orders) {
+        const outcomes = exit.value.outcomes.slice(at, at += jobs.length / 3)
+        const from = nextId
+        for (const outcome of outcomes) if (outcome === "d" || outcome === "i") nextId++
+        done(Exit.succeed({ outcomes, ids: exit.value.ids.slice(from, nextId) }))
+      }
+    }
+
+    /** Interrupting it takes back what was not sent yet, and leaves the others alone. */
+    const order = (
+      name: string,
+      keys: Keys,
+      jobs: ReadonlyArray<string>,
+      limit: number,
+      all: boolean,
+      plain: boolean,
+      read: (received: scripts.Received) => Exit.Exit<ReadonlyArray<Enqueued>, QueueFull>
+    ): Effect.Effect<ReadonlyArray<Enqueued>, QueueFull | RedisError> =>
+      Effect.async((resume) => {
+        let line = lines.get(name)
+        if (line === undefined) {
+          line = {
+            keys,
+            caller: `${keys.sent}:${process}`,
+            notices: { cluster: client.mode === "cluster", wake: client.key(keys.wake) },
+            waiting: [],
+            sending: false
+          }
+          lines.set(name, line)
+        }
+        const { waiting } = line
+        const order: Order = {
+          jobs,
+          limit,
+          all,
+          plain,
+          done: (exit) => resume(Exit.isSuccess(exit) ? read(exit.value) : Exit.failCause(exit.cause))
+        }
+        waiting.push(order)
+        if (!line.sending) send(name, line)
+        return Effect.sync(() => {
+          const i = waiting.indexOf(order)
+          if (i >= 0) waiting.splice(i, 1)
+        })
+      })
+
+    const add = <A>(
+      operation: string,
+      definition: Definition<A>,
+      jobs: ReadonlyArray<EnqueueOptions & { readonly payload: A }>,
+      all: boolean
+    ): Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError> => {
+      const { maxSize = 0, name } = definition
+      const settings = settingsOf(definition)
+      if (Either.isLeft(settings)) return Effect.fail(settings.left)
+      const { count, encode, keys } = compile(definition)
+
+      const send = (
+        enqueuedAt: number,
+        traceparent: string | undefined
+      ): Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError> => {
+        const args = new Array<string>(jobs.length * 3)
+        let plain = maxSize === 0
+        for (let i = 0; i < jobs.length; i++) {
+          const job = jobs[i]!
+          const prepared = prepare(operation, definition, job)
+          if (Either.isLeft(prepared)) return Effect.fail(prepared.left)
+          const payload = encode(operation, job.payload)
+          if (Either.isLeft(payload)) return Effect.fail(payload.left)
+          const { attempts, extras, id, timeout } = prepared.right
+          args[3 * i] = id ?? Envelope.makeId(enqueuedAt, process.slice(0, 6), ids++)
+          args[3 * i + 1] = Envelope.encode(
+            { enqueuedAt: id === undefined ? undefined : enqueuedAt, attempts, timeout, traceparent },
+            payload.right
+          )
+          args[3 * i + 2] = extras
+          if (extras !== "") plain = false
+        }
+        return order(name, keys, args, maxSize, all, plain, ({ ids, outcomes }) => {
+          const result = new Array<Enqueued>(jobs.length)
+          let standIn = 0
+          let added = 0
+          for (let i = 0; i < jobs.length; i++) {
+            const letter = outcomes[i] ?? ""
+            const outcome = OUTCOMES[letter]
+            if (outcome === undefined) return Exit.fail(new QueueFull({ queue: name, maxSize }))
+            const id = letter === "d" || letter === "i" ? ids[standIn++]! : args[3 * i]!
+            if (outcome !== "duplicate") added++
+            result[i] = { id, outcome }
+          }
+          if (added > 0) count.unsafeUpdate(added, [])
+          return Exit.succeed(result)
+        })
+      }
+
+      return Effect.withFiberRuntime((fiber) => {
+        const now = Context.get(fiber.getFiberRef(DefaultServices.currentServices), Clock.Clock)
+          .unsafeCurrentTimeMillis()
+        if (!isTraced(fiber)) return send(now, undefined)
+        return Effect.useSpan(
+          `send ${name}`,
+          {
+            kind: "producer",
+            captureStackTrace: false,
+            attributes: {
+              "messaging.system": "redis",
+              "messaging.destination.name": name,
+              "messaging.operation.type": "send",
+              "messaging.operation.name": "enqueue",
+              ...(jobs.length !== 1 && { "messaging.batch.message_count": jobs.length })
+            }
+          },
+          (span) => Effect.withParentSpan(send(now, traceparentOf(span)), span)
+        )
+      })
+    }
+
+    return {
+      enqueue: (definition, payload, options = NO_OPTIONS) =>
+        Effect.map(add("Queue.enqueue", definition, [{ ...options, payload }], false), ([first]) => first!),
+      enqueueAll: (definition, jobs) =>
+        jobs.length === 0
+          ? Effect.succeed([])
+          : jobs.length > MOST_TOGETHER
+          ? Effect.fail(inputError("Queue.enqueueAll", "jobs", `${MOST_TOGETHER} jobs at most`, jobs.length))
+          : add("Queue.enqueueAll", definition, jobs, true)
+    }
+  })

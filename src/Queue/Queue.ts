@@ -1,0 +1,204 @@
+/**
+ * Job queues over Redis: typed jobs with delays, priorities, retries and deduplication, workers that lose no job when a
+ * process dies, and dead letters for what can't be done.
+ *
+ * A job runs at least once: when a worker gives no sign of life for as long as its lease, another one takes the job. Only
+ * one of them can settle it.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import { randomBytes } from "node:crypto"
+import { RedisClient } from "../RedisClient.js"
+import type { RedisError, RedisInputError } from "../RedisError.js"
+import { layer as testServer, RedisTestServer } from "../RedisTestServer.js"
+import { type Control, makeControl, opener } from "./Control.js"
+import { type DeadLetters, makeDeadLetters } from "./DeadLetters.js"
+import type { Definition, Enqueued, EnqueueOptions } from "./Definition.js"
+import * as Producer from "./Producer.js"
+import type { PayloadTooLarge, QueueFull } from "./QueueError.js"
+import * as Wakeups from "./Wakeups.js"
+import * as Worker from "./Worker.js"
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Models
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * One of several jobs.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface NewJob<out A> extends EnqueueOptions {
+  readonly payload: A
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Service extends Control, DeadLetters {
+  /**
+   * Adds a job. Jobs that are added to a queue while a call for it is underway leave together in the next one. When the
+   * reply is lost it is asked for again, and the job is added once.
+   */
+  readonly enqueue: <A>(
+    definition: Definition<A>,
+    payload: NoInfer<A>,
+    options?: EnqueueOptions
+  ) => Effect.Effect<Enqueued, PayloadTooLarge | QueueFull | RedisError>
+  /** Adds up to 10,000 jobs, all or none; duplicates are dropped and do not count. */
+  readonly enqueueAll: <A>(
+    definition: Definition<A>,
+    jobs: ReadonlyArray<NewJob<NoInfer<A>>>
+  ) => Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError>
+  /**
+   * A worker that runs a handler for each job until the scope ends. Handlers that run then may go on for a while; jobs
+   * that did not end are given back, and that is no failed attempt.
+   */
+  readonly makeWorker: <A, E, R>(
+    definition: Definition<A>,
+    handler: Worker.Handler<A, E, R>,
+    options?: Worker.WorkerOptions<E>
+  ) => Effect.Effect<Worker.Worker, RedisInputError, Exclude<R, Scope.Scope> | Scope.Scope>
+}
+
+/**
+ * @since 0.1.0
+ * @category tags
+ */
+export class Queue extends Context.Tag("effect-redis-kit/Queue")<Queue, Service>() {}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Constructors
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * Queues over the client of the environment.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Effect.gen(function*() {
+  const client = yield* RedisClient
+  const process = randomBytes(9).toString("base64url").replace(/[-_]/g, "0")
+  const pace = Option.isSome(yield* Effect.serviceOption(RedisTestServer)) ? Wakeups.inMemory : Wakeups.onServer
+  const wakeups = yield* Wakeups.make(client, pace)
+  const producer = yield* Producer.make(client, process)
+  const open = opener({ cluster: client.mode === "cluster" }, client)
+  let workers = 0
+  const shared: Worker.Shared = { client, wakeups, pace, nextWorker: () => `${process}.${workers++}` }
+  return {
+    ...makeControl(client, open),
+    ...makeDeadLetters(client, open),
+    ...producer,
+    makeWorker: (definition, handler, options) => Worker.make(shared, definition, handler, options)
+  }
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Layers
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer: Layer.Layer<Queue, never, RedisClient> = Layer.scoped(Queue, make)
+
+/**
+ * Queues on a server in memory, with the server and its client beside it.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerTest: Layer.Layer<Queue | RedisClient | RedisTestServer> = Layer.provideMerge(layer, testServer)
+
+/**
+ * A worker as a layer: it works as long as the layer is there.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Layer, Schema } from "effect"
+ * import { Queue, RedisLive } from "effect-redis-kit"
+ *
+ * const Thumbnails = Queue.define({ name: "thumbnails", payload: Schema.Struct({ image: Schema.String }) })
+ *
+ * const ThumbnailWorker = Queue.worker(
+ *   Thumbnails,
+ *   (job) => Effect.log(`attempt ${job.attempt} of ${job.payload.image}`),
+ *   { concurrency: 4 }
+ * )
+ *
+ * const program = Layer.launch(ThumbnailWorker.pipe(Layer.provide(RedisLive)))
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const worker = <A, E, R>(
+  definition: Definition<A>,
+  handler: Worker.Handler<A, E, R>,
+  options?: Worker.WorkerOptions<E>
+): Layer.Layer<never, RedisInputError, Queue | Exclude<R, Scope.Scope>> =>
+  Layer.scopedDiscard(makeWorker(definition, handler, options))
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Accessors
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * Adds a job.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const enqueue = <A>(
+  definition: Definition<A>,
+  payload: NoInfer<A>,
+  options?: EnqueueOptions
+): Effect.Effect<Enqueued, PayloadTooLarge | QueueFull | RedisError, Queue> =>
+  Effect.flatMap(Queue, (service) => service.enqueue(definition, payload, options))
+
+/**
+ * Adds up to 10,000 jobs, all or none.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const enqueueAll = <A>(
+  definition: Definition<A>,
+  jobs: ReadonlyArray<NewJob<NoInfer<A>>>
+): Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError, Queue> =>
+  Effect.flatMap(Queue, (service) => service.enqueueAll(definition, jobs))
+
+/**
+ * A worker that works until the scope ends, with what steers it.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const makeWorker = <A, E, R>(
+  definition: Definition<A>,
+  handler: Worker.Handler<A, E, R>,
+  options?: Worker.WorkerOptions<E>
+): Effect.Effect<Worker.Worker, RedisInputError, Queue | Exclude<R, Scope.Scope> | Scope.Scope> =>
+  Effect.flatMap(Queue, (service) => service.makeWorker(definition, handler, options))
+
+/**
+ * Works until it is interrupted.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const runWorker = <A, E, R>(
+  definition: Definition<A>,
+  handler: Worker.Handler<A, E, R>,
+  options?: Worker.WorkerOptions<E>
+): Effect.Effect<never, RedisInputError, Queue | Exclude<R, Scope.Scope>> =>
+  Effect.scoped(Effect.zipRight(makeWorker(definition, handler, options), Effect.never))

@@ -1,0 +1,218 @@
+/**
+ * How the idle workers of one process, that is of one built layer, hear that there is something to do.
+ *
+ * On one node they wait with one command on one connection of their own: it takes the first marker of any of their queues,
+ * and so wakes one process. On a Cluster, where queues are on different nodes, a message on the shared subscriber wakes
+ * all. A worker never counts on it: it looks again by itself after a while.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
+import * as FiberSet from "effect/FiberSet"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import { type BytesReply, type Connection, Listen, type Message, type Service as Client } from "../RedisClient.js"
+import { RedisConnectionError, type RedisError } from "../RedisError.js"
+import type { Keys } from "./keys.js"
+
+/** A worker of a queue. */
+export interface Waiter {
+  /** Something is there, or may have been missed. */
+  readonly wake: () => void
+  /** Somebody has cancelled a job. */
+  readonly cancel: (id: string) => void
+}
+
+export interface Registration {
+  /** The worker is idle from now on, until it is woken. */
+  readonly wait: () => void
+}
+
+export interface Wakeups {
+  readonly register: (keys: Keys, waiter: Waiter) => Effect.Effect<Registration, never, Scope.Scope>
+}
+
+/** How long those wait who have nothing to do. */
+export interface Pace {
+  /** How long the server lets us wait, in seconds; 0 for ever. */
+  readonly block: number
+  /** In how many milliseconds an idle worker looks again, when it has found nothing so often. */
+  readonly poll: (looks: number) => number
+}
+
+/** A process that has taken a marker may die before it has looked, and a connection may be gone without a word. */
+export const onServer: Pace = { block: 10, poll: () => 5000 }
+
+/** There nothing of that happens, and weeks go by in a test: each look is half as urgent as the one before. */
+export const inMemory: Pace = { block: 0, poll: (looks) => 5000 * 2 ** Math.min(Math.max(0, looks - 1), 30) }
+
+/** How long we wait for an answer that is due, in seconds. */
+const PATIENCE = 5
+
+/** While the server can't be reached. */
+const pauses = Schedule.exponential("50 millis").pipe(
+  Schedule.delayed((delay) => Duration.min(delay, Duration.seconds(1))),
+  Schedule.resetAfter("5 seconds")
+)
+
+interface Queue {
+  readonly waiters: Set<Waiter>
+  readonly idle: Set<Waiter>
+}
+
+const decoder = new TextDecoder()
+
+export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const fork = yield* FiberSet.makeRuntime<never>()
+    const run = <A, E>(effect: Effect.Effect<A, E>) => fork(Effect.interruptible(effect))
+    /** By the marker, as the server knows it. */
+    const queues = new Map<string, Queue>()
+    /** What the command that waits at present would take. */
+    let covered: ReadonlySet<string> = new Set()
+    let blocked: Fiber.RuntimeFiber<unknown, unknown> | undefined
+    /** Nobody is idle, and the loop waits for somebody who is. */
+    let asleep: (() => void) | undefined
+    let started = false
+    let again = false
+    let turn = 0
+
+    const wakeAll = ({ idle }: Queue): void => {
+      const waiters = Array.from(idle)
+      idle.clear()
+      for (const { wake } of waiters) wake()
+    }
+
+    const onMarker = (marker: string): Effect.Effect<unknown, RedisError> => {
+      const queue = queues.get(marker)
+      if (queue !== undefined && queue.idle.size > 0) return Effect.sync(() => wakeAll(queue))
+      // Its worker has become busy meanwhile: it looks whether something is left for others, and tells them.
+      const [busy] = queue?.waiters ?? []
+      return busy === undefined
+        ? client.pipeline([["ZADD", marker, "0", "0"], ["PEXPIRE", marker, "60000"]])
+        : Effect.sync(busy.wake)
+    }
+
+    const onReply = (reply: BytesReply): Effect.Effect<unknown, RedisError> => {
+      const [marker] = Array.isArray(reply) ? reply : []
+      return marker instanceof Uint8Array ? onMarker(decoder.decode(marker)) : Effect.void
+    }
+
+    const idleMarkers = (): Array<string> => {
+      const markers: Array<string> = []
+      for (const [marker, { idle }] of queues) if (idle.size > 0) markers.push(marker)
+      return markers
+    }
+
+    const somebody = Effect.async<void>((resume) => {
+      asleep = () => {
+        asleep = undefined
+        resume(Effect.void)
+      }
+      if (idleMarkers().length > 0) asleep()
+      return Effect.sync(() => asleep = undefined)
+    })
+
+    /** The server would have answered before. */
+    const patiently = <A>(effect: Effect.Effect<A>): Effect.Effect<A, RedisError> =>
+      block === 0 ? effect : Effect.timeoutFail(effect, {
+        duration: Duration.seconds(block + PATIENCE),
+        onTimeout: () =>
+          new RedisConnectionError({ target: client.target, reason: "unavailable", detail: "no answer to BZPOPMIN" })
+      })
+
+    const waitOn = (connection: Connection) =>
+      Effect.gen(function*() {
+        yield* somebody
+        const markers = idleMarkers()
+        if (markers.length === 0) return
+        // The first one that has a marker is served, so each gets to be the first.
+        const first = turn++ % markers.length
+        const args = [...markers.slice(first), ...markers.slice(0, first), String(block)]
+        covered = new Set(markers)
+        const waiting = yield* Effect.fork(connection.sendBlocking("BZPOPMIN", args, onReply))
+        blocked = waiting
+        const exit = yield* patiently(Fiber.await(waiting)).pipe(
+          Effect.ensuring(Effect.suspend(() => {
+            blocked = undefined
+            covered = new Set()
+            return Fiber.interruptFork(waiting)
+          }))
+        )
+        if (Exit.isSuccess(exit)) {
+          const reply = exit.value
+          if (Array.isArray(reply) && typeof reply[0] === "string") yield* onMarker(reply[0])
+        } else if (!Exit.isInterrupted(exit)) {
+          yield* exit
+        }
+      })
+
+    const loop = Effect.zipRight(
+      somebody,
+      Effect.scoped(Effect.flatMap(client.reserve(), (connection) => {
+        // The one before may have taken a marker that never arrived.
+        if (again) { for (const queue of queues.values()) wakeAll(queue) }
+        again = true
+        return Effect.forever(waitOn(connection))
+      }))
+    ).pipe(
+      Effect.catchAll(() => Effect.void)
+    )
+
+    const start = (): void => {
+      if (started) return
+      started = true
+      run(Effect.repeat(loop, pauses))
+    }
+
+    const wait = (marker: string, queue: Queue, waiter: Waiter): void => {
+      if (!queue.waiters.has(waiter) || queue.idle.has(waiter)) return
+      queue.idle.add(waiter)
+      start()
+      asleep?.()
+      if (blocked !== undefined && !covered.has(marker)) blocked.unsafeInterruptAsFork(FiberId.none)
+    }
+
+    /** It goes on without the server, and hears of the messages once that is there. */
+    const listen = (channel: string, onMessage: (message: Message) => void, onGap: () => void) =>
+      Effect.forkScoped(
+        Effect.interruptible(
+          client[Listen]({ channels: [channel] }, { onMessage, onGap }).pipe(
+            Effect.tap(() => Effect.sync(onGap)),
+            Effect.retry(pauses),
+            Effect.zipRight(Effect.never),
+            Effect.scoped
+          )
+        )
+      )
+
+    const register: Wakeups["register"] = (keys, waiter) =>
+      Effect.gen(function*() {
+        const marker = client.key(keys.marker)
+        const queue = queues.get(marker) ?? { waiters: new Set(), idle: new Set() }
+        yield* Effect.acquireRelease(
+          Effect.sync(() => {
+            queues.set(marker, queue)
+            queue.waiters.add(waiter)
+          }),
+          () =>
+            Effect.sync(() => {
+              queue.waiters.delete(waiter)
+              queue.idle.delete(waiter)
+              if (queue.waiters.size === 0) queues.delete(marker)
+            })
+        )
+        // A renewal says the same, so nothing is to be done when a message is missed.
+        yield* listen(
+          keys.control,
+          ({ payload }) => payload.startsWith("cancel ") && waiter.cancel(payload.slice(7)),
+          () => {}
+        )
+        if (client.mode === "cluster") yield* listen(keys.wake, waiter.wake, waiter.wake)
+        return { wait: client.mode === "cluster" ? () => {} : () => wait(marker, queue, waiter) }
+      })
+
+    return { register }
+  })

@@ -1,0 +1,667 @@
+/**
+ * A worker: takes jobs of one queue and runs a handler for each.
+ *
+ * It makes one call at a time. What has ended meanwhile is settled by the next one, which also asks for as many jobs as
+ * there is room for, so one round trip serves many jobs. When there was not enough to do it waits to be woken, or for the
+ * time at which something is due. Whatever happens, the answer is always to make that call.
+ */
+import * as Cause from "effect/Cause"
+import * as Data from "effect/Data"
+import * as DateTime from "effect/DateTime"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
+import * as Option from "effect/Option"
+import * as Runtime from "effect/Runtime"
+import * as RuntimeFlags from "effect/RuntimeFlags"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as Alarm from "../internal/alarm.js"
+import { inputError, nonNegativeMillis } from "../internal/input.js"
+import { isTraced } from "../internal/telemetry.js"
+import { spanOf } from "../internal/traceparent.js"
+import type { Service as Client } from "../RedisClient.js"
+import type { RedisError, RedisInputError } from "../RedisError.js"
+import { delayOf } from "./backoff.js"
+import { type Backoff, checkWhole, type Definition, type Job, settingsOf } from "./Definition.js"
+import * as Envelope from "./envelope.js"
+import { UnknownType } from "./Handlers.js"
+import { keysOf } from "./keys.js"
+import * as metrics from "./metrics.js"
+import { JobTimedOut, Postponed, Unrecoverable } from "./QueueError.js"
+import * as scripts from "./scripts.js"
+import type { Pace, Registration, Wakeups } from "./Wakeups.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface WorkerOptions<E> {
+  /** How many handlers run at the same time; 1 by default. */
+  readonly concurrency?: number | undefined
+  /**
+   * How many more jobs are taken than run, so that the next one is there when one ends. With `auto`, the default, up to
+   * 16 when handlers take less than 5 ms, and none else. A queue with a limit of its own gives none in advance.
+   */
+  readonly prefetch?: "auto" | number | undefined
+  /** How long handlers may go on when the worker stops, before they are interrupted; 30 seconds by default. */
+  readonly drain?: Duration.DurationInput | undefined
+  /** In place of that of the queue. */
+  readonly backoff?: Backoff | undefined
+  /** Whether another attempt makes sense after an error, besides what the queue says. */
+  readonly retryable?: ((error: E) => boolean) | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Worker {
+  /** Takes no more jobs, and waits for those that run. Other workers go on. */
+  readonly pause: Effect.Effect<void>
+  readonly resume: Effect.Effect<void>
+  readonly isPaused: Effect.Effect<boolean>
+  /** How many handlers may run from now on; those that run go on. */
+  readonly setConcurrency: (concurrency: number) => Effect.Effect<void, RedisInputError>
+  /** How many handlers run. */
+  readonly running: Effect.Effect<number>
+  /** What the end of its scope does: takes no more, lets those that run go on for a while, and gives the others back. */
+  readonly stop: Effect.Effect<void>
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Handler<in out A, out E, out R> {
+  (job: Job<A>): Effect.Effect<unknown, E, R>
+  /** @internal */
+  readonly [UnknownType]?: (encoded: unknown) => boolean
+}
+
+/** What all workers of a process share, that is of one built layer. */
+export interface Shared {
+  readonly client: Client
+  readonly wakeups: Wakeups
+  /** Names one more worker. */
+  readonly nextWorker: () => string
+  readonly pace: Pace
+}
+
+/** The deadline of a job passed while it ran. */
+class DeadlinePassed extends Data.TaggedError("DeadlinePassed") {}
+
+const complete = Effect.succeed("c")
+
+/** The worker has ended an attempt itself. */
+const interrupted = Effect.succeed("")
+
+/** A job that was taken. */
+class Taken {
+  fiber: Fiber.RuntimeFiber<unknown, unknown> | undefined = undefined
+  startedAt = 0
+  /** Why it was interrupted. */
+  ended: "lost" | "cancelled" | "stopped" | undefined = undefined
+
+  constructor(
+    readonly member: string,
+    readonly id: string,
+    readonly text: string,
+    readonly level: number,
+    readonly failures: number,
+    /** By our own clock; `Infinity` when there is none. */
+    readonly deadline: number,
+    public cancelled: boolean,
+    /** Until when it is certainly ours, by our own clock: a process may stand still for any time. */
+    public ours: number
+  ) {}
+}
+
+/** Jobs in advance are only worth it for handlers that are this fast, in milliseconds. */
+const FAST = 5
+const MOST_AHEAD = 16
+
+/** Jobs that were taken in advance and can't start for so many milliseconds go back to others. */
+const STUCK = 50
+
+const MOST_CONCURRENCY = 100_000
+
+/** How many leases are renewed in one call. */
+const RENEWED = 1000
+
+/** How long a worker that ends goes on to tell the server what has become of its last jobs. */
+const FAREWELL = "5 seconds"
+
+/** While the server can't be reached. */
+const again = Schedule.exponential("50 millis").pipe(
+  Schedule.delayed((delay) => Duration.min(delay, Duration.seconds(1)))
+)
+
+const checkConcurrency = (concurrency: number) =>
+  checkWhole("Queue.worker", "concurrency", 1, MOST_CONCURRENCY, concurrency)
+
+const microtask = (f: () => void): void => void Promise.resolve().then(f)
+
+export const make = <A, E, R>(
+  { client, nextWorker, pace, wakeups }: Shared,
+  definition: Definition<A>,
+  handler: Handler<A, E, R>,
+  options: WorkerOptions<E> = {}
+): Effect.Effect<Worker, RedisInputError, Exclude<R, Scope.Scope> | Scope.Scope> =>
+  Effect.gen(function*() {
+    const { name } = definition
+    const prefetch = options.prefetch ?? "auto"
+    const backoff = options.backoff ?? definition.backoff
+    const { deadAge, deadCount, lease, timeout } = yield* settingsOf(definition)
+    const drain = yield* nonNegativeMillis("Queue.worker", "drain", options.drain ?? "30 seconds")
+    let concurrency = options.concurrency ?? 1
+    const bad = checkConcurrency(concurrency) ??
+      (prefetch === "auto" ? undefined : checkWhole("Queue.worker", "prefetch", 0, 1000, prefetch))
+    if (bad !== undefined) return yield* bad
+
+    const keys = keysOf(name)
+    const worker = nextWorker()
+    const callerKey = `${keys.taken}:${worker}`
+    const terms: scripts.Terms = {
+      cluster: client.mode === "cluster",
+      wake: client.key(keys.wake),
+      lease,
+      deadCount,
+      deadAge
+    }
+    const decode = Envelope.decoder(definition)
+    const count = metrics.ofWorker(name)
+    // The worker may be made where nothing can be interrupted.
+    const forkHandler = Runtime.runFork(
+      Runtime.enableRuntimeFlag(yield* Effect.runtime<Exclude<R, Scope.Scope>>(), RuntimeFlags.Interruption)
+    )
+    const traced = yield* Effect.withFiberRuntime<boolean>((fiber) => Effect.succeed(isTraced(fiber)))
+
+    const parent = yield* Effect.scope
+    const scope = yield* Scope.fork(parent, ExecutionStrategy.sequential)
+    const { now, ringBy, run } = yield* Scope.extend(Alarm.make(() => tick()), scope)
+
+    let calls = 0
+    let calling = false
+    /** Woken during a call, which may have looked before that. */
+    let wokenMeanwhile = false
+    /** There was not enough to do. */
+    let idle = false
+    /** Woken while there was no room: others have to know. */
+    let passOn = false
+    /** The queue has a limit, as far as is known. */
+    let limited = false
+    let paused = false
+    let stopping = false
+    let closed = false
+    let scheduled = false
+    let pumping = false
+    /** Members of leases, and what becomes of the jobs. */
+    let settled: Array<string> = []
+    const running = new Set<Taken>()
+    const ahead: Array<Taken> = []
+    /** Of handlers, in milliseconds; unknown at first. */
+    let average = Infinity
+    let lastStart = 0
+    let pollAt = Infinity
+    /** How often it has found nothing since there was something. */
+    let looks = 0
+    let renewAt = Infinity
+    let renewing = false
+    /** Waits until nothing is left to do. */
+    const watchers = new Set<() => void>()
+
+    const isQuiet = () => running.size === 0 && ahead.length === 0 && settled.length === 0 && !calling
+    const isIdleHere = () => running.size === 0 && ahead.length === 0
+
+    const notify = () => {
+      for (const watcher of Array.from(watchers)) watcher()
+    }
+
+    const until = (condition: () => boolean): Effect.Effect<void> =>
+      Effect.async<void>((resume) => {
+        const watcher = () => {
+          if (!condition()) return
+          watchers.delete(watcher)
+          resume(Effect.void)
+        }
+        watchers.add(watcher)
+        watcher()
+        return Effect.sync(() => watchers.delete(watcher))
+      })
+
+    // -- jobs ----------------------------------------------------------------------------------------------------------
+
+    /** Makes a dead letter of a job that was not started. */
+    const bury = (job: Taken, reason: Envelope.DeadReason, cause?: Cause.Cause<unknown>): void => {
+      settled.push(job.member, `d${aboutDead(job, reason, job.failures, cause)}`)
+    }
+
+    /** Makes a dead letter of a job whose attempt has failed. */
+    const failedAs = (job: Taken, reason: Envelope.DeadReason, cause?: Cause.Cause<unknown>): string =>
+      `f${aboutDead(job, reason, job.failures + 1, cause)}`
+
+    const aboutDead = (
+      job: Taken,
+      reason: Envelope.DeadReason,
+      attempts: number,
+      cause: Cause.Cause<unknown> | undefined
+    ): string => {
+      run(
+        Effect.annotateLogs(Effect.logWarning(`a job of the queue "${name}" became a dead letter`), {
+          id: job.id,
+          reason,
+          attempts
+        })
+      )
+      count.dead.unsafeUpdate(1, [])
+      return Envelope.deadInfo(reason, attempts, cause)
+    }
+
+    /** What becomes of a job whose attempt has failed. */
+    const failed = (job: Taken, attempts: number, cause: Cause.Cause<E | JobTimedOut | DeadlinePassed>) => {
+      const failure = Option.getOrUndefined(Cause.failureOption(cause))
+      const attempt = job.failures + 1
+      if (failure instanceof Postponed) {
+        count.released.unsafeUpdate(1, [])
+        return Effect.succeed(`p${Math.ceil(Math.min(Duration.toMillis(failure.delay), 31_536_000_000))}`)
+      }
+      if (failure instanceof DeadlinePassed) return Effect.sync(() => failedAs(job, "deadline"))
+      if (failure instanceof Unrecoverable) {
+        return Effect.sync(() => failedAs(job, "unrecoverable", Cause.fail(failure.error)))
+      }
+      const error = failure ?? Cause.squash(cause)
+      const known = failure !== undefined && !(failure instanceof JobTimedOut)
+      return Effect.suspend(() => {
+        if (known && !(definition.retryable(failure) && (options.retryable?.(failure) ?? true))) {
+          return Effect.sync(() => failedAs(job, "unrecoverable", cause))
+        }
+        return attempt >= attempts
+          ? Effect.sync(() => failedAs(job, "exhausted", cause))
+          : Effect.map(delayOf(backoff, error, attempt), (delay) => {
+            if (delay === undefined) return failedAs(job, "exhausted", cause)
+            count.retried.unsafeUpdate(1, [])
+            return `r${delay}`
+          })
+      }).pipe(
+        // What decides about the next attempt is broken, so nobody can.
+        Effect.catchAllDefect((defect) =>
+          Effect.sync(() => failedAs(job, "exhausted", Cause.sequential(cause, Cause.die(defect))))
+        )
+      )
+    }
+
+    const progressOf = (job: Taken) => (value: unknown): Effect.Effect<boolean, RedisError> =>
+      Effect.suspend(() => {
+        const text = Either.try((): string | undefined => JSON.stringify(value))
+        return Either.isLeft(text) || text.right === undefined
+          ? Effect.fail(inputError("Queue.progress", "value", "a value that is a JSON", value))
+          : client.eval(scripts.tell, keys, job.member, job.id, text.right)
+      })
+
+    const effectOf = (taken: Taken, envelope: Envelope.Envelope<A>, payload: A, attempts: number) => {
+      const job: Job<A> = {
+        id: taken.id,
+        payload,
+        attempt: taken.failures + 1,
+        attempts,
+        priority: taken.level,
+        enqueuedAt: DateTime.unsafeMake(envelope.enqueuedAt),
+        progress: progressOf(taken)
+      }
+      let effect: Effect.Effect<unknown, E | JobTimedOut | DeadlinePassed, R> = Effect.suspend(() => handler(job))
+      const limit = envelope.timeout ?? timeout
+      if (limit !== undefined) {
+        effect = Effect.timeoutFail(effect, {
+          duration: limit,
+          onTimeout: () => new JobTimedOut({ queue: name, id: taken.id, timeout: limit })
+        })
+      }
+      if (taken.deadline < Infinity) {
+        effect = Effect.timeoutFail(effect, {
+          duration: Math.max(0, Math.ceil(taken.deadline - now())),
+          onTimeout: () => new DeadlinePassed()
+        })
+      }
+      if (traced) {
+        const parent = envelope.traceparent === undefined ? undefined : spanOf(envelope.traceparent)
+        effect = Effect.withSpan(effect, `process ${name}`, {
+          kind: "consumer",
+          captureStackTrace: false,
+          ...(parent === undefined ? { root: true } : { parent }),
+          attributes: {
+            "messaging.system": "redis",
+            "messaging.destination.name": name,
+            "messaging.message.id": taken.id,
+            "messaging.operation.type": "process",
+            "messaging.operation.name": "process",
+            "effect_redis.queue.attempt": job.attempt
+          }
+        })
+      }
+      // An outcome that is there counts, also when the handler was interrupted at its end.
+      return Effect.uninterruptibleMask((restore) =>
+        Effect.matchCauseEffect(restore(Effect.scoped(effect)), {
+          onFailure: (cause) =>
+            taken.ended !== undefined && Cause.isInterrupted(cause) ? interrupted : failed(taken, attempts, cause),
+          onSuccess: () => complete
+        })
+      )
+    }
+
+    /** Runs the handler, unless that makes no sense any more. */
+    const start = (taken: Taken): void => {
+      const { failures } = taken
+      if (taken.cancelled) return bury(taken, "cancelled")
+      const envelope = decode(taken.text, taken.id)
+      if (Either.isLeft(envelope.payload)) {
+        const reason = handler[UnknownType]?.(envelope.encoded) === true ? "no-handler" : "undecodable"
+        return bury(taken, reason, Cause.fail(Envelope.whyOf(envelope.payload.left)))
+      }
+      const attempts = envelope.attempts ?? definition.attempts
+      if (failures >= attempts) return bury(taken, "lease-expired")
+      if (now() >= taken.deadline) return bury(taken, "deadline")
+      running.add(taken)
+      taken.startedAt = lastStart = now()
+      const fiber = forkHandler(effectOf(taken, envelope, envelope.payload.right, attempts))
+      taken.fiber = fiber
+      // It may have been cancelled by its own first step.
+      if (taken.ended !== undefined) fiber.unsafeInterruptAsFork(FiberId.none)
+      fiber.addObserver((exit) => ended(taken, exit))
+    }
+
+    const ended = (taken: Taken, exit: Exit.Exit<string>): void => {
+      running.delete(taken)
+      const millis = now() - taken.startedAt
+      average = average === Infinity ? millis : average * 0.8 + millis * 0.2
+      count.seconds.unsafeUpdate(millis / 1000, [])
+      if (taken.ended !== "lost") {
+        const outcome = Exit.isSuccess(exit) ? exit.value : ""
+        if (outcome !== "") {
+          if (outcome === "c") count.completed.unsafeUpdate(1, [])
+          settled.push(taken.member, outcome)
+        } else if (taken.ended === "cancelled") {
+          settled.push(taken.member, failedAs(taken, "cancelled"))
+        } else {
+          release(taken)
+        }
+      }
+      schedule()
+    }
+
+    const release = ({ member }: Taken): void => {
+      count.released.unsafeUpdate(1, [])
+      settled.push(member, "x")
+    }
+
+    /** The last one first, so that they come into the order they had. */
+    const releaseAhead = (): void => {
+      for (let job = ahead.pop(); job !== undefined; job = ahead.pop()) release(job)
+    }
+
+    const interrupt = (taken: Taken, why: NonNullable<Taken["ended"]>): void => {
+      taken.ended ??= why
+      taken.fiber?.unsafeInterruptAsFork(FiberId.none)
+    }
+
+    const lose = (id: string): void => {
+      count.lost.unsafeUpdate(1, [])
+      run(Effect.annotateLogs(Effect.logWarning(`lost a job of the queue "${name}" to another worker`), { id }))
+    }
+
+    // -- calls ---------------------------------------------------------------------------------------------------------
+
+    const room = (): number => paused || stopping ? 0 : Math.max(0, concurrency - running.size - ahead.length)
+
+    const inAdvance = (): number => {
+      if (paused || stopping || limited) return 0
+      const most = prefetch === "auto" ? average < FAST ? MOST_AHEAD : 0 : prefetch
+      return Math.max(0, Math.min(most, concurrency + most - running.size - ahead.length))
+    }
+
+    const schedule = (): void => {
+      if (scheduled || pumping) return
+      scheduled = true
+      microtask(() => {
+        scheduled = false
+        pump()
+      })
+    }
+
+    const pump = (): void => {
+      if (pumping || closed) return
+      pumping = true
+      while (ahead.length > 0 && running.size < concurrency) {
+        if (now() >= ahead[0]!.ours) {
+          // It may be somebody else's by now: the server knows.
+          renew()
+          break
+        }
+        start(ahead.shift()!)
+      }
+      pumping = false
+      if (ahead.length > 0 && prefetch === "auto") ringBy(Math.max(lastStart, now() - STUCK) + STUCK)
+      if (!calling) {
+        const free = room()
+        const advance = inAdvance()
+        const want = free + advance
+        if (settled.length > 0 || want > 0 && !idle || passOn) {
+          call(want, advance)
+        } else if (want > 0) {
+          registration?.wait()
+        }
+      }
+      if (watchers.size > 0) notify()
+    }
+
+    const call = (want: number, advance: number): void => {
+      calling = true
+      passOn = false
+      wokenMeanwhile = false
+      const settles = settled
+      settled = []
+      const number = ++calls
+      const caller = { key: callerKey, call: number }
+      let warned = false
+      let asked = 0
+      run(
+        Effect.suspend(() => {
+          asked = now()
+          return client.eval(scripts.work, keys, caller, worker, terms, want, advance, settles)
+        }).pipe(
+          Effect.tapError((error) => {
+            if (warned) return Effect.void
+            warned = true
+            return Effect.annotateLogs(Effect.logWarning(`a worker of the queue "${name}" waits for Redis`), { error })
+          }),
+          // The server knows the number of a call that it has executed.
+          Effect.retry(again)
+        )
+      ).addObserver((exit) => {
+        calling = false
+        if (Exit.isSuccess(exit)) received(exit.value, number, asked, want, settles)
+        pump()
+      })
+    }
+
+    const received = (
+      { cancelled, deadlines, envelopes, failures, ids, levels, limited: isLimited, lost, next, now: serverNow }:
+        scripts.Claimed,
+      number: number,
+      asked: number,
+      want: number,
+      settles: ReadonlyArray<string>
+    ): void => {
+      for (const i of lost) {
+        const member = settles[2 * i] ?? ""
+        lose(member.slice(member.indexOf("|") + 1))
+      }
+      limited = isLimited
+      const at = now()
+      for (let i = 0; i < ids.length; i++) {
+        const text = envelopes[i]
+        if (typeof text !== "string") continue
+        const id = ids[i]!
+        const deadline = deadlines[i]
+        ahead.push(
+          new Taken(
+            `${worker}:${number}:${i + 1}|${id}`,
+            id,
+            text,
+            levels[i] ?? 0,
+            Number(failures[i] ?? 0),
+            typeof deadline === "string" ? at + Number(deadline) - serverNow : Infinity,
+            cancelled[i] === 1,
+            asked + lease
+          )
+        )
+      }
+      if (ids.length > 0 && renewAt === Infinity) {
+        renewAt = at + lease / 3
+        ringBy(renewAt)
+      }
+      // It may have been paused meanwhile.
+      if (paused || stopping) releaseAhead()
+      idle = ids.length < Math.min(want, scripts.MOST_CLAIMED) && !wokenMeanwhile
+      looks = ids.length > 0 || !idle ? 0 : looks + 1
+      if (idle) {
+        const poll = pace.poll(looks)
+        pollAt = at + (next < 0 ? poll : Math.min(next, poll))
+        ringBy(pollAt)
+      }
+    }
+
+    // -- time ----------------------------------------------------------------------------------------------------------
+
+    const tick = (): void => {
+      if (closed) return
+      const time = now()
+      if (time >= pollAt) {
+        pollAt = Infinity
+        idle = false
+      }
+      if (time >= renewAt) {
+        renewAt = Infinity
+        renew()
+      }
+      if (prefetch === "auto" && ahead.length > 0 && time >= lastStart + STUCK) {
+        releaseAhead()
+        average = Infinity
+      }
+      const next = Math.min(pollAt, renewAt)
+      if (next < Infinity) ringBy(next)
+      pump()
+    }
+
+    const renew = (): void => {
+      const held = [...running, ...ahead]
+      if (held.length === 0 || renewing) return
+      renewing = true
+      const parts: Array<ReadonlyArray<Taken>> = []
+      for (let i = 0; i < held.length; i += RENEWED) parts.push(held.slice(i, i + RENEWED))
+      const asked = now()
+      run(Effect.forEach(parts, (part) =>
+        Effect.map(
+          client.eval(scripts.renew, keys, lease, part.map(({ member }) => member)),
+          (states) => {
+            part.forEach((job, i) => renewed(job, states[i] ?? "l", asked))
+          }
+        ), { discard: true })).addObserver((exit) => {
+          renewing = false
+          // Not a loss by itself: there is time until the end of the lease.
+          if (Exit.isSuccess(exit)) {
+            renewAt = asked + lease / 3
+            schedule()
+          } else {
+            renewAt = now() + Math.min(1000, lease / 10)
+          }
+          ringBy(renewAt)
+        })
+    }
+
+    const renewed = (job: Taken, state: string, asked: number): void => {
+      if (state !== "l") job.ours = asked + lease
+      if (state === "h") return
+      const waits = ahead.indexOf(job)
+      if (state === "c") {
+        job.cancelled = true
+        if (running.has(job)) interrupt(job, "cancelled")
+      } else if (waits >= 0) {
+        ahead.splice(waits, 1)
+        lose(job.id)
+      } else if (running.has(job) && job.ended === undefined) {
+        lose(job.id)
+        interrupt(job, "lost")
+      }
+    }
+
+    // -- life ----------------------------------------------------------------------------------------------------------
+
+    const wake = (): void => {
+      if (closed) return
+      if (calling) wokenMeanwhile = true
+      idle = false
+      // On a Cluster everybody was told.
+      if (!terms.cluster && room() + inAdvance() === 0) passOn = true
+      pump()
+    }
+
+    const cancel = (id: string): void => {
+      for (const job of ahead) if (job.id === id) job.cancelled = true
+      for (const job of running) if (job.id === id) interrupt(job, "cancelled")
+    }
+
+    let registration: Registration | undefined
+    const stopped = yield* Deferred.make<void>()
+
+    const within = (condition: () => boolean, limit: Duration.DurationInput) =>
+      Effect.timeoutOption(Effect.interruptible(until(condition)), limit)
+
+    yield* Scope.addFinalizer(
+      scope,
+      Effect.gen(function*() {
+        stopping = true
+        releaseAhead()
+        pump()
+        yield* within(() => isIdleHere(), drain)
+        for (const job of running) interrupt(job, "stopped")
+        yield* until(isIdleHere)
+        yield* within(isQuiet, FAREWELL)
+        closed = true
+        yield* Deferred.succeed(stopped, undefined)
+      })
+    )
+    registration = yield* Scope.extend(wakeups.register(keys, { wake, cancel }), scope)
+    pump()
+
+    return {
+      pause: Effect.suspend(() => {
+        paused = true
+        releaseAhead()
+        pump()
+        return until(isQuiet)
+      }),
+      resume: Effect.sync(() => {
+        paused = false
+        idle = false
+        pump()
+      }),
+      isPaused: Effect.sync(() => paused),
+      setConcurrency: (n) =>
+        Effect.suspend(() => {
+          const bad = checkConcurrency(n)
+          if (bad !== undefined) return Effect.fail(bad)
+          concurrency = n
+          idle = false
+          pump()
+          return Effect.void
+        }),
+      running: Effect.sync(() => running.size),
+      stop: Effect.zipRight(Scope.close(scope, Exit.void), Deferred.await(stopped))
+    }
+  })

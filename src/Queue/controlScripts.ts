@@ -1,0 +1,577 @@
+/**
+ * The Lua of what operates a queue: looking at its jobs, moving and removing them, and its dead letters. What the keys
+ * hold is said in `keys.ts`; producers and workers have scripts of their own in `scripts.ts`.
+ *
+ * A job is in exactly one state. Delayed and dead ones are found in O(log n), and a job is ready when it is nowhere else.
+ * Whether it runs is looked up among all that run: the lease is stored under the worker, which is what makes settling
+ * cheap. A job that leaves the list of its level before its turn leaves its id there, and the claim skips it; taking it
+ * out would be O(n).
+ *
+ * No script touches more than `PAGE` jobs, but for `obliterate`, which unlinks whole keys. All take KEYS as in `keys.ts`,
+ * and as ARGV[1] and ARGV[2] whether it is a Cluster, and the channel on which workers are woken there.
+ */
+import * as Either from "effect/Either"
+import type { Reply } from "../RedisClient.js"
+import * as RedisScript from "../RedisScript.js"
+import { type Keys, LEVELS, names } from "./keys.js"
+import { common as moving, type Notices } from "./scripts.js"
+
+/** A queue as these scripts know it. */
+export interface Target extends Notices {
+  readonly keys: Keys
+}
+
+export type State = "ready" | "delayed" | "running" | "dead"
+
+/** How many jobs one script touches at most. */
+export const PAGE = 1000
+
+const params = ({ cluster, keys, wake }: Target, ...args: ReadonlyArray<string | number>) => ({
+  keys: keys.all,
+  args: [cluster ? "1" : "0", wake, ...args]
+})
+
+const common = `
+local cluster, channel = ARGV[1] == '1', ARGV[2]
+${moving}
+local function whole(n) return string.format('%.0f', n) end
+
+-- O(n) with n running jobs.
+local function lease_of(id)
+  local pattern = '*|' .. string.gsub(id, '[%*%?%[%]%\\\\]', '\\\\%0')
+  local cursor = '0'
+  repeat
+    local part = redis.call('ZSCAN', leases, cursor, 'MATCH', pattern, 'COUNT', 1000)
+    cursor = part[1]
+    for i = 1, #part[2], 2 do
+      if string.match(part[2][i], '|(.*)$') == id then return part[2][i], tonumber(part[2][i + 1]) end
+    end
+  until cursor == '0'
+end
+
+-- The state of a job, and the member and the end of the lease of one that runs.
+local function state_of(id)
+  if redis.call('HEXISTS', jobs, id) == 0 then return end
+  if redis.call('ZSCORE', dead, id) then return 'dead' end
+  if redis.call('ZSCORE', delayed, id) then return 'delayed' end
+  local member, ends = lease_of(id)
+  if member then return 'running', member, ends end
+  return 'ready'
+end
+
+local function leave_list(level, id)
+  redis.call('HINCRBY', removed, level .. '|' .. id, 1)
+end
+`
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Settings
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** What a queue is set to, and what became of its jobs. */
+export interface Status {
+  readonly ready: number
+  readonly delayed: number
+  readonly running: number
+  readonly dead: number
+  readonly paused: boolean
+  readonly concurrency: number | undefined
+  readonly limit: number | undefined
+  /** Milliseconds. */
+  readonly window: number | undefined
+  readonly completed: number
+  readonly failed: number
+  readonly died: number
+}
+
+const numberOf = (text: Reply | undefined): number | undefined => typeof text === "string" ? Number(text) : undefined
+
+/**
+ * How many jobs there are in each state, the settings and the counters. O(1).
+ *
+ * Returns jobs, delayed, running and dead ones, and fields of `meta`.
+ */
+export const status = RedisScript.make({
+  name: "queue.status",
+  lua: `${names}
+return { redis.call('HLEN', jobs), redis.call('ZCARD', delayed), redis.call('ZCARD', leases), redis.call('ZCARD', dead),
+  redis.call('HMGET', meta, 'paused', 'concurrency', 'limit', 'window', 'completed', 'failed', 'dead') }`,
+  params,
+  result: (reply): Either.Either<Status, string> => {
+    const [jobs, delayed, running, dead, meta] = Array.isArray(reply) ? reply : []
+    if (
+      typeof jobs !== "number" || typeof delayed !== "number" || typeof running !== "number" ||
+      typeof dead !== "number" || !Array.isArray(meta)
+    ) {
+      return Either.left("four numbers and a list")
+    }
+    const [paused, concurrency, limit, window, completed, failed, died] = meta
+    return Either.right({
+      ready: jobs - delayed - running - dead,
+      delayed,
+      running,
+      dead,
+      paused: paused === "1",
+      concurrency: numberOf(concurrency),
+      limit: numberOf(limit),
+      window: numberOf(window),
+      completed: numberOf(completed) ?? 0,
+      failed: numberOf(failed) ?? 0,
+      died: numberOf(died) ?? 0
+    })
+  },
+  idempotent: true
+})
+
+/**
+ * Changes settings, and wakes those who wait: they may do more now. O(1).
+ *
+ * ARGV pairs of a field of `meta` and its value, or an empty text to remove it. Returns nothing.
+ */
+export const configure = RedisScript.make({
+  name: "queue.configure",
+  lua: `${common}
+for i = 3, #ARGV, 2 do
+  -- A full server takes what comes behind a removal.
+  redis.call('HDEL', meta, ARGV[i])
+  if ARGV[i + 1] ~= '' then redis.call('HSET', meta, ARGV[i], ARGV[i + 1]) end
+end
+-- What was started before there was a limit is not counted.
+if redis.call('HEXISTS', meta, 'limit') == 0 then redis.call('DEL', starts) end
+mark()`,
+  params: (target: Target, settings: Readonly<Record<string, string | number>>) =>
+    params(target, ...Object.entries(settings).flat()),
+  result: RedisScript.reply,
+  idempotent: true
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Looking
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** A job as it is stored. */
+export interface Row {
+  readonly id: string
+  readonly state: State
+  readonly envelope: string
+  readonly level: number
+  readonly failures: number
+  /** When it is due, its lease ends, or it died, in milliseconds; 0 for one that is ready. */
+  readonly at: number
+  /** About a dead letter: JSON. */
+  readonly info: string
+}
+
+export interface Page {
+  readonly rows: ReadonlyArray<Row>
+  /** Where the next page begins; 0 when there is none. */
+  readonly next: number
+}
+
+const states: ReadonlyArray<unknown> = ["ready", "delayed", "running", "dead"] satisfies ReadonlyArray<State>
+
+const isState = (u: unknown): u is State => states.includes(u)
+
+const rowOf = (reply: Reply): Row | undefined => {
+  const [id, state, envelope, level, failures, at, info] = Array.isArray(reply) ? reply : []
+  return typeof id === "string" && isState(state) && typeof envelope === "string" && typeof level === "number" &&
+      typeof failures === "number" && typeof at === "string" && typeof info === "string"
+    ? { id, state, envelope, level, failures, at: Number(at), info }
+    : undefined
+}
+
+const page = (reply: Reply): Either.Either<Page, string> => {
+  const [found, next] = Array.isArray(reply) ? reply : []
+  const rows = Array.isArray(found) ? found.map(rowOf) : [undefined]
+  return typeof next === "number" && rows.every((row) => row !== undefined)
+    ? Either.right({ rows, next })
+    : Either.left("a list of jobs and a number")
+}
+
+const rows = `
+local function row(id, state, at)
+  return { id, state, redis.call('HGET', jobs, id) or '', level_of(id), tonumber(redis.call('HGET', failures, id) or 0),
+    at and whole(math.floor(at)) or '0', state == 'dead' and redis.call('HGET', dead_info, id) or '' }
+end`
+
+/**
+ * One job. O(1), and O(n) with n running jobs when it runs or is ready.
+ *
+ * ARGV id. Returns the job or nothing.
+ */
+export const get = RedisScript.make({
+  name: "queue.get",
+  lua: `${common}${rows}
+local id = ARGV[3]
+local state, _, ends = state_of(id)
+if not state then return false end
+local at = ends
+if state == 'delayed' then at = redis.call('ZSCORE', delayed, id) end
+if state == 'dead' then at = redis.call('ZSCORE', dead, id) end
+return row(id, state, at)`,
+  params: (target: Target, id: string) => params(target, id),
+  result: (reply): Either.Either<Row | undefined, string> => {
+    if (reply === null) return Either.right(undefined)
+    const row = rowOf(reply)
+    return row === undefined ? Either.left("a job or nothing") : Either.right(row)
+  },
+  idempotent: true
+})
+
+/**
+ * Some of the jobs of a state: those that are ready and delayed in the order in which they will start, running ones by the
+ * end of their leases, and dead ones by when they died. O(log n + m) for m jobs; O(n) for the place in a long list.
+ *
+ * ARGV state, offset, limit, 1 for the last ones first. Returns jobs, and where the next page begins or 0.
+ */
+export const list = RedisScript.make({
+  name: "queue.list",
+  lua: `${common}${rows}
+local state, offset, limit, newest = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
+local found, seen, total = {}, 0, 0
+if state == 'ready' then
+  local skip = offset
+  for level = ${LEVELS - 1}, 0, -1 do
+    local length = redis.call('LLEN', ready(level))
+    total = total + length
+    if skip >= length then
+      skip = skip - length
+    elseif seen < limit then
+      local ids = redis.call('LRANGE', ready(level), skip, skip + limit - seen - 1)
+      for i, id in ipairs(ids) do
+        local left = redis.call('HGET', removed, level .. '|' .. id)
+        -- Of several the first ones are no job. This is O(n), and rare.
+        local there = not left or redis.call('LPOS', ready(level), id, 'RANK', left + 1) == skip + i - 1
+        if there and redis.call('HEXISTS', jobs, id) == 1 then found[#found + 1] = row(id, 'ready') end
+      end
+      skip = 0
+      seen = seen + #ids
+    end
+  end
+else
+  local key = state == 'delayed' and delayed or state == 'dead' and dead or leases
+  total = redis.call('ZCARD', key)
+  local part = redis.call(newest and 'ZREVRANGE' or 'ZRANGE', key, offset, offset + limit - 1, 'WITHSCORES')
+  seen = #part / 2
+  for i = 1, #part, 2 do
+    local id = state == 'running' and string.match(part[i], '|(.*)$') or part[i]
+    found[#found + 1] = row(id, state, part[i + 1])
+  end
+end
+return { found, offset + seen < total and seen > 0 and offset + seen or 0 }`,
+  params: (target: Target, state: State, offset: number, limit: number, newest: boolean) =>
+    params(target, state, offset, limit, newest ? 1 : 0),
+  result: page,
+  idempotent: true
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// One job
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** What came of it: `ok`, or the state that stands in the way, or `missing`. */
+export type Outcome = "ok" | "missing" | State
+
+const outcome = (reply: Reply): Either.Either<Outcome, string> =>
+  reply === "ok" || reply === "missing" || isState(reply)
+    ? Either.right(reply)
+    : Either.left("ok, missing or a state")
+
+/**
+ * Removes a job that does not run. O(log n), and as `get`.
+ *
+ * ARGV id. Returns an outcome.
+ */
+export const remove = RedisScript.make({
+  name: "queue.remove",
+  lua: `${common}
+local id = ARGV[3]
+local state, member, ends = state_of(id)
+if not state then return 'missing' end
+-- A lease that is over binds nobody: whoever had it can't settle the job any more.
+if state == 'running' and ends > now then return 'running' end
+if state == 'running' then redis.call('ZREM', leases, member) end
+if state == 'delayed' then redis.call('ZREM', delayed, id) end
+if state == 'dead' then
+  redis.call('ZREM', dead, id)
+  redis.call('HDEL', dead_info, id)
+end
+local level = level_of(id)
+forget(id)
+if state == 'ready' then leave_list(level, id) end
+if fresh then mark() end
+return 'ok'`,
+  params: (target: Target, id: string) => params(target, id),
+  result: outcome
+})
+
+/**
+ * Tells whoever runs a job to stop. O(n) with n running jobs.
+ *
+ * ARGV id, channel. Returns whether it runs.
+ */
+export const cancel = RedisScript.make({
+  name: "queue.cancel",
+  lua: `${common}
+local id = ARGV[3]
+local member, ends = lease_of(id)
+if not member or ends <= now then return 0 end
+-- A full server takes what comes behind a removal.
+redis.call('SREM', cancelled, id)
+redis.call('SADD', cancelled, id)
+redis.call('PUBLISH', ARGV[4], 'cancel ' .. id)
+return 1`,
+  params: (target: Target, id: string, channel: string) => params(target, id, channel),
+  result: RedisScript.boolean,
+  idempotent: true
+})
+
+/**
+ * Makes a delayed job ready. O(log n), and as `get` when it is not delayed.
+ *
+ * ARGV id. Returns an outcome.
+ */
+export const promote = RedisScript.make({
+  name: "queue.promote",
+  lua: `${common}
+local id = ARGV[3]
+if redis.call('ZREM', delayed, id) == 0 then return state_of(id) or 'missing' end
+put(id, level_of(id))
+mark()
+return 'ok'`,
+  params: (target: Target, id: string) => params(target, id),
+  result: outcome
+})
+
+/**
+ * Changes when a delayed job is due. O(log n), and as `get` when it is not delayed.
+ *
+ * ARGV id, milliseconds, whether they are from now on. Returns an outcome.
+ */
+export const changeDelay = RedisScript.make({
+  name: "queue.changeDelay",
+  lua: `${common}
+local id, due = ARGV[3], tonumber(ARGV[4])
+if not redis.call('ZSCORE', delayed, id) then return state_of(id) or 'missing' end
+if ARGV[5] == '1' then due = now + due end
+delay(id, due)
+-- A worker that sleeps until the first is due has to know that there is an earlier one.
+if redis.call('ZRANGE', delayed, 0, 0)[1] == id then mark() end
+return 'ok'`,
+  params: (target: Target, id: string, millis: number, fromNow: boolean) => params(target, id, millis, fromNow ? 1 : 0),
+  result: outcome,
+  idempotent: true
+})
+
+/**
+ * Gives a job that is ready or delayed another priority; behind those that have it already. As `get`.
+ *
+ * ARGV id, level. Returns an outcome.
+ */
+export const changePriority = RedisScript.make({
+  name: "queue.changePriority",
+  lua: `${common}
+local id, level = ARGV[3], tonumber(ARGV[4])
+local state = state_of(id)
+if state ~= 'ready' and state ~= 'delayed' then return state or 'missing' end
+if level == level_of(id) then return 'ok' end
+if state == 'ready' then leave_list(level_of(id), id) end
+if level == 0 then redis.call('HDEL', levels, id) else redis.call('HSET', levels, id, level) end
+if state == 'ready' then put(id, level_of(id)) end
+return 'ok'`,
+  params: (target: Target, id: string, level: number) => params(target, id, level),
+  result: outcome,
+  idempotent: true
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Many jobs
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** How many were removed, and how many may still be there. */
+export interface Removed {
+  readonly removed: number
+  readonly left: number
+}
+
+const removedOf = (reply: Reply): Either.Either<Removed, string> => {
+  const [removed, left] = Array.isArray(reply) ? reply : []
+  return typeof removed === "number" && typeof left === "number"
+    ? Either.right({ removed, left })
+    : Either.left("two numbers")
+}
+
+/**
+ * Removes jobs that wait. O(m log n) for m of n jobs, no more than a page.
+ *
+ * ARGV whether delayed ones, too. Returns how many, and how many places may still be there.
+ */
+export const drain = RedisScript.make({
+  name: "queue.drain",
+  lua: `${common}
+local budget, gone, left = ${PAGE}, 0, 0
+for level = ${LEVELS - 1}, 0, -1 do
+  local ids = budget > 0 and redis.call('LPOP', ready(level), budget) or {}
+  budget = budget - #ids
+  for _, id in ipairs(ids) do
+    if not skips(level, id) then
+      forget(id)
+      gone = gone + 1
+    end
+  end
+  left = left + redis.call('LLEN', ready(level))
+end
+if ARGV[3] == '1' then
+  local ids = budget > 0 and redis.call('ZRANGE', delayed, 0, budget - 1) or {}
+  for _, id in ipairs(ids) do
+    redis.call('ZREM', delayed, id)
+    forget(id)
+    gone = gone + 1
+  end
+  left = left + redis.call('ZCARD', delayed)
+end
+if fresh then mark() end
+return { gone, left }`,
+  params: (target: Target, alsoDelayed: boolean) => params(target, alsoDelayed ? 1 : 0),
+  result: removedOf,
+  idempotent: true
+})
+
+/**
+ * Removes the oldest dead letters. O(m log n) for m of n, no more than a page.
+ *
+ * ARGV how old they must be, in milliseconds. Returns how many, and how many such are left.
+ */
+export const clean = RedisScript.make({
+  name: "queue.clean",
+  lua: `${common}
+local before = whole(now - tonumber(ARGV[3]))
+local ids = redis.call('ZRANGEBYSCORE', dead, '-inf', before, 'LIMIT', 0, ${PAGE})
+for _, id in ipairs(ids) do
+  redis.call('ZREM', dead, id)
+  redis.call('HDEL', dead_info, id)
+  forget(id)
+end
+if fresh then mark() end
+return { #ids, redis.call('ZCOUNT', dead, '-inf', before) }`,
+  params: (target: Target, age: number) => params(target, age),
+  result: removedOf,
+  idempotent: true
+})
+
+/**
+ * Removes everything. O(1), and O(n) with n running jobs.
+ *
+ * ARGV whether leases do not matter. Returns how many jobs run and stand in the way.
+ */
+export const obliterate = RedisScript.make({
+  name: "queue.obliterate",
+  lua: `${common}
+local running = redis.call('ZCOUNT', leases, '(' .. whole(now), '+inf')
+if running > 0 and ARGV[3] ~= '1' then return running end
+redis.call('UNLINK', unpack(KEYS))
+return 0`,
+  params: (target: Target, force: boolean) => params(target, force ? 1 : 0),
+  result: RedisScript.number,
+  idempotent: true
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Dead letters
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * Dead letters behind another one, from the oldest to those of an instant. O(log n + m) for m of n; when the other one is
+ * gone, those of its millisecond come again.
+ *
+ * ARGV id and instant of the other one, or empty texts, the last instant or an empty text for now, limit. Returns jobs,
+ * and the instant of the server.
+ */
+export const letters = RedisScript.make({
+  name: "queue.letters",
+  lua: `${common}${rows}
+local after, at, last = ARGV[3], ARGV[4], ARGV[5]
+if last == '' then last = whole(now) end
+local rank = 0
+if at ~= '' then
+  rank = redis.call('ZRANK', dead, after)
+  if rank and tonumber(redis.call('ZSCORE', dead, after)) == tonumber(at) then
+    rank = rank + 1
+  else
+    rank = redis.call('ZCOUNT', dead, '-inf', '(' .. at)
+  end
+end
+local part = redis.call('ZRANGE', dead, rank, rank + ARGV[6] - 1, 'WITHSCORES')
+local found = {}
+for i = 1, #part, 2 do
+  if tonumber(part[i + 1]) <= tonumber(last) then found[#found + 1] = row(part[i], 'dead', part[i + 1]) end
+end
+return { found, tonumber(last) }`,
+  params: (
+    target: Target,
+    after: { readonly id: string; readonly at: number } | undefined,
+    last: number | undefined,
+    limit: number
+  ) => params(target, after?.id ?? "", after?.at ?? "", last ?? "", limit),
+  result: page,
+  idempotent: true
+})
+
+/**
+ * Makes dead letters ready again, at the end of their levels. The attempt that ended one is taken back, or all are.
+ * O(m log n) for m of n.
+ *
+ * ARGV whether all attempts are taken back; ids, each with when it died, or an empty text for whenever. Returns an outcome
+ * for each.
+ */
+export const replay = RedisScript.make({
+  name: "queue.replay",
+  lua: `${common}
+local outcomes = {}
+for i = 4, #ARGV, 2 do
+  local id, at = ARGV[i], tonumber(ARGV[i + 1])
+  local died = tonumber(redis.call('ZSCORE', dead, id) or nil)
+  if not died or at and at ~= died then
+    outcomes[#outcomes + 1] = state_of(id) or 'missing'
+  else
+    local text, attempts = redis.call('HGET', dead_info, id), 0
+    if ARGV[3] ~= '1' and text then
+      local readable, info = pcall(cjson.decode, text)
+      attempts = readable and type(info) == 'table' and tonumber(info.attempts) or 0
+    end
+    redis.call('ZREM', dead, id)
+    redis.call('HDEL', dead_info, id)
+    if attempts > 1 then redis.call('HSET', failures, id, attempts - 1) end
+    put(id, level_of(id))
+    outcomes[#outcomes + 1] = 'ok'
+  end
+end
+if fresh then mark() end
+return outcomes`,
+  params: (target: Target, reset: boolean, letters: ReadonlyArray<{ readonly id: string; readonly at?: number }>) =>
+    params(target, reset ? 1 : 0, ...letters.flatMap(({ at, id }) => [id, at ?? ""])),
+  result: (reply): Either.Either<ReadonlyArray<Outcome>, string> =>
+    Array.isArray(reply) ? Either.all(reply.map(outcome)) : Either.left("a list")
+})
+
+/**
+ * Removes dead letters. O(m log n) for m of n.
+ *
+ * ARGV ids. Returns how many there were.
+ */
+export const bin = RedisScript.make({
+  name: "queue.removeDeadLetters",
+  lua: `${common}
+local gone = 0
+for i = 3, #ARGV do
+  if redis.call('ZREM', dead, ARGV[i]) == 1 then
+    redis.call('HDEL', dead_info, ARGV[i])
+    forget(ARGV[i])
+    gone = gone + 1
+  end
+end
+if fresh then mark() end
+return gone`,
+  params: (target: Target, ids: ReadonlyArray<string>) => params(target, ...ids),
+  result: RedisScript.number
+})

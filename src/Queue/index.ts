@@ -1,0 +1,50 @@
+/**
+ * @since 0.1.0
+ */
+export {
+  type Control,
+  type Counts,
+  type JobInfo,
+  JobIsRunning,
+  JobNotDelayed,
+  JobNotFound,
+  JobNotWaiting,
+  type JobPage,
+  type JobState,
+  type PageOptions,
+  QueueIsBusy,
+  type QueueRateLimit,
+  type Status,
+  type When
+} from "./Control.js"
+export {
+  type DeadLetter,
+  type DeadLetterPage,
+  type DeadLetters,
+  JobNotDead,
+  type ReplayOptions
+} from "./DeadLetters.js"
+export {
+  type Backoff,
+  type Deduplication,
+  define,
+  type Definition,
+  type Enqueued,
+  type EnqueueOptions,
+  type Job,
+  type Options
+} from "./Definition.js"
+export type { DeadReason } from "./envelope.js"
+export { type HandlerByType, type Handlers, handlers } from "./Handlers.js"
+export * from "./operations.js"
+export * from "./Queue.js"
+export {
+  JobTimedOut,
+  PayloadTooLarge,
+  postpone,
+  Postponed,
+  QueueFull,
+  Unrecoverable,
+  unrecoverable
+} from "./QueueError.js"
+export type { Handler, Worker, WorkerOptions } from "./Worker.js"

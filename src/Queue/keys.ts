@@ -1,0 +1,116 @@
+/**
+ * The keys of a queue. All share a hash tag, and so a slot.
+ *
+ * A job is in one state at any moment: *ready* in a list, *delayed*, *running* with a lease, or *dead*. Its envelope stays
+ * in `jobs` from the first moment to the last. The owner of the keys are the jobs: when none is left, only `meta` is.
+ */
+
+/** How many levels of priority there are at most. */
+export const LEVELS = 8
+
+export interface Keys {
+  /** HASH id → envelope, a text that only clients read. */
+  readonly jobs: string
+  /** LISTs of ids that are ready, by level. `ready[0]` is for the priority 0, which comes last. */
+  readonly ready: ReadonlyArray<string>
+  /** HASH id → level, of jobs whose priority is not 0. */
+  readonly levels: string
+  /** ZSET id → when it is due in milliseconds, and a fraction of n/4096 for the order of equals. */
+  readonly delayed: string
+  /** ZSET `worker:call:i|id` → end of the lease in milliseconds. Whoever removes the member owns the job. */
+  readonly leases: string
+  /** HASH id → attempts that have failed, or ended with a lost lease. */
+  readonly failures: string
+  /** HASH id → instant in milliseconds from which on the job is not started. */
+  readonly deadlines: string
+  /** ZSET id → when it became a dead letter, in milliseconds. */
+  readonly dead: string
+  /** HASH id → JSON about a dead letter. */
+  readonly deadInfo: string
+  /** HASH deduplication key → id. */
+  readonly unique: string
+  /** ZSET deduplication key → its end in milliseconds, for those that have one. */
+  readonly uniqueUntil: string
+  /** HASH id → deduplication key. */
+  readonly uniqueOf: string
+  /**
+   * HASH deduplication key → the job that follows the running one, as `id level due envelope`; empty as long as there is
+   * none. The field is there from the start of the running one.
+   */
+  readonly uniqueNext: string
+  /** HASH of settings (`paused`, `concurrency`, `limit`, `window`) and counters (`completed`, `failed`, `dead`). */
+  readonly meta: string
+  /** ZSET of the last starts, in microseconds, as long as the queue has a rate limit. */
+  readonly starts: string
+  /** ZSET on which workers wait: the member `0` says that there is something to do. Not used on a Cluster. */
+  readonly marker: string
+  /** SET of ids whose running handler shall be interrupted. */
+  readonly cancelled: string
+  /** HASH id → JSON of the progress that a handler has told. */
+  readonly progress: string
+  /**
+   * HASH `level|id` → how many of the first ones of this id in the list of the level are no job: it was removed while it was
+   * ready, or got another level.
+   */
+  readonly removed: string
+  /** STRINGs are this with a producer behind it: what the server replied to its last call. They live for a minute. */
+  readonly sent: string
+  /** STRINGs are this with a worker behind it: what it settled and took last. They live for a minute, or two leases. */
+  readonly taken: string
+  /** What scripts get as KEYS, in the order of `names`. */
+  readonly all: ReadonlyArray<string>
+  /** Channels, without the prefix of the client: something to do (on a Cluster), and `cancel ID`. */
+  readonly wake: string
+  readonly control: string
+}
+
+/** `%`, `:` and `}` would end something early; `%` is what they are written with. */
+const RESERVED = /[%:}]/g
+
+/** What the keys of a queue begin with. */
+export const rootOf = (name: string): string => `queue:{${name.replace(RESERVED, encodeURIComponent)}}`
+
+export const keysOf = (name: string): Keys => {
+  const root = rootOf(name)
+  const ready = Array.from({ length: LEVELS }, (_, level) => `${root}:ready:${level}`)
+  const keys = {
+    jobs: `${root}:jobs`,
+    levels: `${root}:levels`,
+    delayed: `${root}:delayed`,
+    leases: `${root}:leases`,
+    failures: `${root}:failures`,
+    deadlines: `${root}:deadlines`,
+    dead: `${root}:dead`,
+    deadInfo: `${root}:dead:info`,
+    unique: `${root}:unique`,
+    uniqueUntil: `${root}:unique:until`,
+    uniqueOf: `${root}:unique:of`,
+    uniqueNext: `${root}:unique:next`,
+    meta: `${root}:meta`,
+    starts: `${root}:starts`,
+    marker: `${root}:marker`,
+    cancelled: `${root}:cancelled`,
+    progress: `${root}:progress`,
+    removed: `${root}:removed`
+  }
+  return {
+    ...keys,
+    ready,
+    sent: `${root}:sent`,
+    taken: `${root}:taken`,
+    all: [...Object.values(keys), ...ready.slice().reverse()],
+    wake: `${root}:wake`,
+    control: `${root}:control`
+  }
+}
+
+/** The names of the keys in Lua; behind them, from `FIRST_READY` on, the lists from the most urgent level to level 0. */
+export const names = `
+local jobs, levels, delayed, leases, failures, deadlines = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local dead, dead_info = KEYS[7], KEYS[8]
+local unique, unique_until, unique_of, unique_next = KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local meta, starts, marker, cancelled, progress, removed = KEYS[13], KEYS[14], KEYS[15], KEYS[16], KEYS[17], KEYS[18]
+local function ready(level)
+  return KEYS[${18 + LEVELS} - level]
+end
+`

@@ -1,0 +1,4 @@
+import { everywhere } from "../kit/contract.js"
+import { suite } from "./suite.js"
+
+everywhere(suite)

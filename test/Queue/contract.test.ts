@@ -1,0 +1,5 @@
+import { everywhere } from "../kit/contract.js"
+import { controlSuite } from "./controlSuite.js"
+import { suite } from "./suite.js"
+
+everywhere(suite, controlSuite)

@@ -1,0 +1,71 @@
+/**
+ * A worker by hand: it takes and settles jobs when a test says so.
+ */
+import { assert } from "@effect/vitest"
+import { Duration, Effect } from "effect"
+import type { Definition } from "../../src/Queue/Definition.js"
+import { deadInfo, type DeadReason } from "../../src/Queue/envelope.js"
+import { keysOf } from "../../src/Queue/keys.js"
+import * as scripts from "../../src/Queue/scripts.js"
+import { RedisClient } from "../../src/RedisClient.js"
+import { fresh } from "../kit/suites.js"
+
+export interface Taken {
+  readonly id: string
+  readonly member: string
+}
+
+export const makeHand = <A>(definition: Definition<A>, lease = 60_000) =>
+  Effect.map(RedisClient, (client) => {
+    const keys = keysOf(definition.name)
+    const worker = fresh("hand")
+    let call = 0
+    const work = (want: number, settles: ReadonlyArray<string>) =>
+      Effect.suspend(() => {
+        call++
+        const number = call
+        return Effect.map(
+          client.eval(
+            scripts.work,
+            keys,
+            { key: `${keys.taken}:${worker}`, call },
+            worker,
+            {
+              cluster: false,
+              wake: client.key(keys.wake),
+              lease,
+              deadAge: Duration.toMillis(definition.deadLetters.age),
+              deadCount: definition.deadLetters.count
+            },
+            want,
+            0,
+            settles
+          ),
+          (claimed) => ({
+            lost: claimed.lost,
+            taken: claimed.ids.map((id, i): Taken => ({ id, member: `${worker}:${number}:${i + 1}|${id}` }))
+          })
+        )
+      })
+    const settle = (outcome: string) => ({ member }: Taken) =>
+      Effect.map(work(0, [member, outcome]), ({ lost }) => lost.length === 0)
+    return {
+      /** Takes up to so many jobs. */
+      take: (want: number) => Effect.map(work(want, []), ({ taken }) => taken),
+      /** Takes the next one, which has to be there. */
+      next: Effect.map(work(1, []), ({ taken: [first] }) => {
+        assert.isDefined(first)
+        return first
+      }),
+      complete: settle("c"),
+      release: settle("x"),
+      retry: (millis: number) => settle(`r${millis}`),
+      bury: (reason: DeadReason, attempts: number) => settle(`f${deadInfo(reason, attempts, undefined)}`),
+      /** All at once. */
+      buryAll: (reason: DeadReason, attempts: number) => (taken: ReadonlyArray<Taken>) =>
+        Effect.map(
+          work(0, taken.flatMap(({ member }) => [member, `f${deadInfo(reason, attempts, undefined)}`])),
+          ({ lost }) => assert.lengthOf(lost, 0)
+        )
+    }
+  })
