@@ -18,6 +18,7 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { prefixedKeys } from "./internal/constantKeys.js"
 import { checkKey, inputError, positiveMillis } from "./internal/input.js"
 import * as Invalidations from "./internal/invalidations.js"
 import { mayPass } from "./internal/mayPass.js"
@@ -567,10 +568,15 @@ const evalArgs = (
   const args = new Array<RedisArg>(2 + keys.length + params.args.length)
   args[0] = body
   args[1] = String(keys.length)
+  const prefixed = prefixedKeys(keys, prefix)
   for (let i = 0; i < keys.length; i++) {
-    const bad = checkKey(operation, keys[i]!)
-    if (bad !== undefined) return bad
-    args[2 + i] = prefix + keys[i]!
+    if (prefixed !== undefined) {
+      args[2 + i] = prefixed[i]!
+    } else {
+      const bad = checkKey(operation, keys[i]!)
+      if (bad !== undefined) return bad
+      args[2 + i] = prefix + keys[i]!
+    }
   }
   for (let i = 0; i < params.args.length; i++) args[2 + keys.length + i] = params.args[i]!
   return formatArgs(operation, args)

@@ -28,7 +28,7 @@ import {
   settingsOf
 } from "./Definition.js"
 import * as Envelope from "./envelope.js"
-import { type Keys, keysOf } from "./keys.js"
+import { keysOf } from "./keys.js"
 import * as metrics from "./metrics.js"
 import { type PayloadTooLarge, QueueFull } from "./QueueError.js"
 import * as scripts from "./scripts.js"
@@ -63,11 +63,16 @@ interface Order {
   readonly done: (result: Exit.Exit<scripts.Received, RedisError>) => void
 }
 
+/** What the calls of one producer for one queue are made with. */
+interface Route {
+  readonly keys: ReadonlyArray<string>
+  readonly keysForAdd: ReadonlyArray<string>
+  readonly notices: scripts.Notices
+}
+
 /** The calls for one queue. */
 interface Line {
-  readonly keys: Keys
-  readonly caller: string
-  readonly notices: scripts.Notices
+  readonly route: Route
   waiting: Array<Order>
   sending: boolean
 }
@@ -176,23 +181,9 @@ const prepare = <A>(
 
 /** What all jobs of a definition need. */
 interface Compiled<A> {
-  readonly keys: Keys
+  readonly route: Route
   readonly encode: ReturnType<typeof Envelope.payloadEncoder<A>>
   readonly count: ReturnType<typeof metrics.enqueuedTo>
-}
-
-const compiled = new WeakMap<Definition<any>, Compiled<any>>()
-
-const compile = <A>(definition: Definition<A>): Compiled<A> => {
-  const known = compiled.get(definition)
-  if (known !== undefined) return known
-  const made = {
-    keys: keysOf(definition.name),
-    encode: Envelope.payloadEncoder(definition),
-    count: metrics.enqueuedTo(definition.name)
-  }
-  compiled.set(definition, made)
-  return made
 }
 
 const withoutExtras = (jobs: ReadonlyArray<string>): ReadonlyArray<string> => {
@@ -213,8 +204,27 @@ export const make = (
   Effect.gen(function*() {
     const fork = yield* FiberSet.makeRuntime<never>()
     const lines = new Map<string, Line>()
+    const compiled = new WeakMap<Definition<any>, Compiled<any>>()
     let calls = 0
     let ids = 0
+
+    const compile = <A>(definition: Definition<A>): Compiled<A> => {
+      const known = compiled.get(definition)
+      if (known !== undefined) return known
+      const keys = keysOf(definition.name)
+      const memory = `${keys.sent}:${process}`
+      const made = {
+        route: {
+          keys: scripts.keysFor(keys, memory),
+          keysForAdd: scripts.keysForAdd(keys, memory),
+          notices: { cluster: client.mode === "cluster", wake: client.key(keys.wake) }
+        },
+        encode: Envelope.payloadEncoder(definition),
+        count: metrics.enqueuedTo(definition.name)
+      }
+      compiled.set(definition, made)
+      return made
+    }
 
     /** As many as may leave together: those of one caller who wants all or nothing, or some of the others. */
     const take = (line: Line): ReadonlyArray<Order> => {
@@ -240,14 +250,17 @@ export const make = (
       }
       line.sending = true
       const jobs = orders.length === 1 ? first.jobs : orders.flatMap((order) => order.jobs)
-      const caller = { key: line.caller, call: ++calls }
-      const { keys, notices } = line
+      const number = ++calls
+      const { keys, keysForAdd, notices } = line.route
       const call = orders.every(({ plain }) => plain)
-        ? Effect.map(client.eval(scripts.add, keys, caller, notices, withoutExtras(jobs)), () => ({
-          outcomes: "a".repeat(jobs.length / 3),
-          ids: []
-        }))
-        : client.eval(scripts.enqueue, keys, caller, notices, first.limit, first.all, jobs)
+        ? Effect.map(
+          client.eval(scripts.add, { keys: keysForAdd, call: number }, notices, withoutExtras(jobs)),
+          () => ({
+            outcomes: "a".repeat(jobs.length / 3),
+            ids: []
+          })
+        )
+        : client.eval(scripts.enqueue, { keys, call: number }, notices, first.limit, first.all, jobs)
       // It may be called where nothing can be interrupted, and the end of the layer must not wait for the server.
       fork(Effect.interruptible(call))
         .addObserver((exit) => {
@@ -275,7 +288,7 @@ export const make = (
     /** Interrupting it takes back what was not sent yet, and leaves the others alone. */
     const order = (
       name: string,
-      keys: Keys,
+      route: Route,
       jobs: ReadonlyArray<string>,
       limit: number,
       all: boolean,
@@ -285,13 +298,7 @@ export const make = (
       Effect.async((resume) => {
         let line = lines.get(name)
         if (line === undefined) {
-          line = {
-            keys,
-            caller: `${keys.sent}:${process}`,
-            notices: { cluster: client.mode === "cluster", wake: client.key(keys.wake) },
-            waiting: [],
-            sending: false
-          }
+          line = { route, waiting: [], sending: false }
           lines.set(name, line)
         }
         const { waiting } = line
@@ -319,7 +326,7 @@ export const make = (
       const { maxSize = 0, name } = definition
       const settings = settingsOf(definition)
       if (Either.isLeft(settings)) return Effect.fail(settings.left)
-      const { count, encode, keys } = compile(definition)
+      const { count, encode, route } = compile(definition)
 
       const send = (
         enqueuedAt: number,
@@ -342,7 +349,7 @@ export const make = (
           args[3 * i + 2] = extras
           if (extras !== "") plain = false
         }
-        return order(name, keys, args, maxSize, all, plain, ({ ids, outcomes }) => {
+        return order(name, route, args, maxSize, all, plain, ({ ids, outcomes }) => {
           const result = new Array<Enqueued>(jobs.length)
           let standIn = 0
           let added = 0

@@ -132,7 +132,13 @@ export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, ne
         const first = turn++ % markers.length
         const args = [...markers.slice(first), ...markers.slice(0, first), String(block)]
         covered = new Set(markers)
-        const waiting = yield* Effect.fork(connection.sendBlocking("BZPOPMIN", args, onReply))
+        const waiting = yield* Effect.fork(Effect.uninterruptibleMask((restore) =>
+          // Whoever waits for work is woken before all else.
+          Effect.flatMap(
+            restore(connection.sendBlocking("BZPOPMIN", args, onReply)),
+            (reply) => Array.isArray(reply) && typeof reply[0] === "string" ? onMarker(reply[0]) : Effect.void
+          )
+        ))
         blocked = waiting
         const exit = yield* patiently(Fiber.await(waiting)).pipe(
           Effect.ensuring(Effect.suspend(() => {
@@ -141,12 +147,7 @@ export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, ne
             return Fiber.interruptFork(waiting)
           }))
         )
-        if (Exit.isSuccess(exit)) {
-          const reply = exit.value
-          if (Array.isArray(reply) && typeof reply[0] === "string") yield* onMarker(reply[0])
-        } else if (!Exit.isInterrupted(exit)) {
-          yield* exit
-        }
+        if (Exit.isFailure(exit) && !Exit.isInterrupted(exit)) yield* exit
       })
 
     const loop = Effect.zipRight(

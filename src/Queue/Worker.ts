@@ -138,7 +138,8 @@ const RENEWED = 1000
 const FAREWELL = "5 seconds"
 
 /** While the server can't be reached. */
-const again = Schedule.exponential("50 millis").pipe(
+const FIRST_PAUSE = "50 millis"
+const again = Schedule.exponential("100 millis").pipe(
   Schedule.delayed((delay) => Duration.min(delay, Duration.seconds(1)))
 )
 
@@ -166,7 +167,7 @@ export const make = <A, E, R>(
 
     const keys = keysOf(name)
     const worker = nextWorker()
-    const callerKey = `${keys.taken}:${worker}`
+    const workKeys = scripts.keysFor(keys, `${keys.taken}:${worker}`)
     const terms: scripts.Terms = {
       cluster: client.mode === "cluster",
       wake: client.key(keys.wake),
@@ -466,22 +467,17 @@ export const make = <A, E, R>(
       const settles = settled
       settled = []
       const number = ++calls
-      const caller = { key: callerKey, call: number }
-      let warned = false
       let asked = 0
+      const ask = Effect.suspend(() => {
+        asked = now()
+        return client.eval(scripts.work, { keys: workKeys, call: number }, worker, terms, want, advance, settles)
+      })
       run(
-        Effect.suspend(() => {
-          asked = now()
-          return client.eval(scripts.work, keys, caller, worker, terms, want, advance, settles)
-        }).pipe(
-          Effect.tapError((error) => {
-            if (warned) return Effect.void
-            warned = true
-            return Effect.annotateLogs(Effect.logWarning(`a worker of the queue "${name}" waits for Redis`), { error })
-          }),
-          // The server knows the number of a call that it has executed.
-          Effect.retry(again)
-        )
+        Effect.catchAll(ask, (error) =>
+          Effect.annotateLogs(Effect.logWarning(`a worker of the queue "${name}" waits for Redis`), { error }).pipe(
+            // The server knows the number of a call that it has executed.
+            Effect.zipRight(Effect.delay(Effect.retry(ask, again), FIRST_PAUSE))
+          ))
       ).addObserver((exit) => {
         calling = false
         if (Exit.isSuccess(exit)) received(exit.value, number, asked, want, settles)

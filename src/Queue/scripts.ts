@@ -5,6 +5,7 @@
  * and number them, and the server remembers what it replied to the last one.
  */
 import * as Either from "effect/Either"
+import { constantKeys } from "../internal/constantKeys.js"
 import * as RedisScript from "../RedisScript.js"
 import { type Keys, LEVELS, names } from "./keys.js"
 
@@ -157,9 +158,18 @@ export interface Received {
   readonly ids: ReadonlyArray<string>
 }
 
-/** Whoever makes numbered calls, and by what key the server remembers the last one. */
+/**
+ * What the server remembers the last call of somebody by, and in which order scripts get it: behind the keys of the
+ * queue, or those of them that `add` needs.
+ */
+export const keysFor = ({ all }: Keys, memory: string): ReadonlyArray<string> => constantKeys([...all, memory])
+
+export const keysForAdd = ({ jobs, marker, ready }: Keys, memory: string): ReadonlyArray<string> =>
+  constantKeys([jobs, ready[0]!, marker, memory])
+
+/** Whoever makes numbered calls, with the keys of these calls. */
 export interface Caller {
-  readonly key: string
+  readonly keys: ReadonlyArray<string>
   readonly call: number
 }
 
@@ -304,14 +314,13 @@ if #ids > 0 then reply = reply .. '\\n' .. table.concat(ids, '\\0') end
 redis.call('SET', memory, ARGV[1] .. ' ' .. reply, 'PX', '${REMEMBERED}')
 return reply`,
   params: (
-    keys: Keys,
-    { call, key }: Caller,
+    { call, keys }: Caller,
     { cluster, wake }: Notices,
     limit: number,
     all: boolean,
     jobs: ReadonlyArray<string>
   ) => ({
-    keys: [...keys.all, key],
+    keys,
     args: [String(call), flag(cluster), wake, String(limit), flag(all), ...jobs]
   }),
   result: (reply): Either.Either<Received, string> => {
@@ -358,12 +367,11 @@ end
 call('SET', KEYS[4], ARGV[1] .. ' ', 'PX', '${REMEMBERED}')
 return 1`,
   params: (
-    { jobs, marker, ready }: Keys,
-    { call, key }: Caller,
+    { call, keys }: Caller,
     { cluster, wake }: Notices,
     entries: ReadonlyArray<string>
   ) => ({
-    keys: [jobs, ready[0]!, marker, key],
+    keys,
     args: [String(call), flag(cluster), wake, ...entries]
   }),
   result: RedisScript.number
@@ -662,15 +670,14 @@ end
 redis.call('SET', memory, call .. ' ' .. table.concat(lost, ',') .. ' ' .. table.concat(ids, '\\0'), 'PX', string.format('%.0f', math.max(${REMEMBERED}, 2 * lease)))
 return reply(table.concat(lost, ','), ids, envelopes, found, next, (settings[2] or settings[3]) and 1 or 0)`,
   params: (
-    keys: Keys,
-    { call, key }: Caller,
+    { call, keys }: Caller,
     worker: string,
     { cluster, deadAge, deadCount, lease, wake }: Terms,
     want: number,
     ahead: number,
     settles: ReadonlyArray<string>
   ) => ({
-    keys: [...keys.all, key],
+    keys,
     args: [
       String(call),
       flag(cluster),

@@ -5,8 +5,7 @@ import { layer as redis } from "../../src/IoRedis.js"
 import * as RedisStream from "../../src/Stream/index.js"
 import * as FaultProxy from "../kit/FaultProxy.js"
 import * as RealServer from "../kit/RealServer.js"
-import { real } from "../kit/suites.js"
-import { patiently } from "./patiently.js"
+import { real, until } from "../kit/suites.js"
 
 const Numbers = RedisStream.define({ name: "numbers", schema: Schema.Number })
 const Workers = ConsumerGroup.define({ stream: Numbers, name: "workers" })
@@ -17,7 +16,7 @@ const services = (url: string) =>
     redis({ url: Redacted.make(url), commandTimeout: "2 seconds" })
   )
 
-const eventually = patiently(real)
+const eventually = until(real)
 
 const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, i) => from + i)
 

@@ -9,8 +9,7 @@ import * as Stream from "../../src/Stream/index.js"
 import { inMemory } from "../kit/processes.js"
 import * as Spans from "../kit/spans.js"
 import { forkWith } from "../kit/steps.js"
-import { fresh, virtual } from "../kit/suites.js"
-import { patiently } from "./patiently.js"
+import { fresh, until, virtual } from "../kit/suites.js"
 
 const Value = Schema.Struct({ n: Schema.Number })
 
@@ -21,7 +20,7 @@ const define = (text: string) => {
 
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => ({ n }))
 
-const eventually = patiently(virtual)
+const eventually = until(virtual)
 
 const services = Layer.provideMerge(Layer.merge(Stream.layer, ConsumerGroup.layer), server)
 

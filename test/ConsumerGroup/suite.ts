@@ -5,8 +5,7 @@ import { keysOf } from "../../src/ConsumerGroup/scripts.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import type { RedisError } from "../../src/RedisError.js"
 import * as Stream from "../../src/Stream/index.js"
-import { error, fresh, type Time } from "../kit/suites.js"
-import { patiently } from "./patiently.js"
+import { error, fresh, type Time, until } from "../kit/suites.js"
 
 const Value = Schema.Struct({ n: Schema.Number, user: Schema.optional(Schema.String) })
 
@@ -39,7 +38,7 @@ export const suite = (
   time: Time
 ) => {
   const { elapse } = time
-  const eventually = patiently(time)
+  const eventually = until(time)
 
   const layers = Layer.orDie(Layer.provideMerge(Layer.mergeAll(Stream.layer, ConsumerGroup.layer), driver))
 

@@ -27,8 +27,7 @@ export const makeHand = <A>(definition: Definition<A>, lease = 60_000) =>
         return Effect.map(
           client.eval(
             scripts.work,
-            keys,
-            { key: `${keys.taken}:${worker}`, call },
+            { keys: scripts.keysFor(keys, `${keys.taken}:${worker}`), call },
             worker,
             {
               cluster: false,

@@ -238,9 +238,17 @@ const run = (operations: ReadonlyArray<Operation>) => {
       []
     let calls = 0
     const work = (worker: string, call: number, want: number, settles: ReadonlyArray<string>) =>
-      client.eval(scripts.work, keys, { key: `${keys.taken}:${worker}`, call }, worker, terms, want, 0, settles)
+      client.eval(
+        scripts.work,
+        { keys: scripts.keysFor(keys, `${keys.taken}:${worker}`), call },
+        worker,
+        terms,
+        want,
+        0,
+        settles
+      )
     const add = (call: number, id: string, envelope: string, level: number, delay: number) =>
-      client.eval(scripts.enqueue, keys, { key: `${keys.sent}:p`, call }, terms, 0, false, [
+      client.eval(scripts.enqueue, { keys: scripts.keysFor(keys, `${keys.sent}:p`), call }, terms, 0, false, [
         id,
         envelope,
         scripts.extrasText({ level, due: delay === 0 ? "-" : `+${delay}`, deadline: "-", deduplication: undefined })

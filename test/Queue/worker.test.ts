@@ -47,8 +47,7 @@ const ghost = (queue: Queue.Definition<any>, want: number, call = 1, settles: Re
     const keys = keysOf(queue.name)
     return client.eval(
       scripts.work,
-      keys,
-      { key: `${keys.taken}:ghost`, call },
+      { keys: scripts.keysFor(keys, `${keys.taken}:ghost`), call },
       "ghost",
       {
         cluster: false,

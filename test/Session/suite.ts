@@ -596,7 +596,7 @@ export const suite = (
 
     it.effect("a sweep finds all that is over, each once, however many sweep", () =>
       Effect.gen(function*() {
-        const sessions = yield* open("sweep", { watchExpiry: true, idleTimeout: "400 millis", touchEvery: 0 })
+        const sessions = yield* open("sweep", { watchExpiry: true, idleTimeout: "1500 millis", touchEvery: 0 })
         const { all: events } = yield* collect(sessions, time)
         const created = yield* Effect.forEach(
           Array.from({ length: 30 }, (_, i) => i),
@@ -605,7 +605,7 @@ export const suite = (
         assert.strictEqual(yield* sessions.sweep, 0)
         const before = (yield* keysOf(sessions.definition.name)).length
         assert.isAbove(before, 10)
-        yield* elapse("500 millis")
+        yield* elapse("1600 millis")
         const longer = yield* Session.open({ ...sessions.definition, idleTimeout: "1 minute" })
         const late = yield* longer.create({ userId: "u0", data })
         const swept = yield* Effect.all([sessions.sweep, sessions.sweep], { concurrency: 2 })

@@ -19,10 +19,10 @@ export const fresh = (text: string) => `${text}-${names++}`
 
 export const error = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.flip(effect)
 
-/** Waits until it holds; fails after a while. */
+/** Waits until it holds. A busy machine takes its time for what is done in the background. */
 export const until = ({ elapse }: Time) => <E, R>(condition: Effect.Effect<boolean, E, R>) =>
   Effect.gen(function*() {
-    for (let i = 0; i < 100; i++) {
+    for (let i = 0; i < 1000; i++) {
       if (yield* condition) return
       yield* elapse("10 millis")
     }
