@@ -47,13 +47,14 @@ export default defineConfig({
       project("ioredis 5", "ioredis", { include: ["test/**/*.test.ts"], exclude: ["test/examples/browser.test.ts"] }),
       project("ioredis 6", "ioredis-6", {
         include: [
-          "test/{IoRedis,RedisClient,Lock}/**/*.test.ts",
+          "test/{IoRedis,RedisClient}/**/*.test.ts",
+          "test/Lock/{faults,failover}.test.ts",
           "test/*/contract.test.ts"
         ],
         // These hardly come near ioredis.
         exclude: [
           "test/RedisClient/{blocking,commands,expiry,retry}.test.ts",
-          "test/Lock/{memory,interruption}.test.ts"
+          "test/{http,Quorum}/contract.test.ts"
         ]
       }),
       // Apart, because not everybody who runs the tests wants a browser installed.
