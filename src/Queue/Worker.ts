@@ -472,13 +472,13 @@ export const make = <A, E, R>(
         asked = now()
         return client.eval(scripts.work, { keys: workKeys, call: number }, worker, terms, want, advance, settles)
       })
-      run(
-        Effect.catchAll(ask, (error) =>
-          Effect.annotateLogs(Effect.logWarning(`a worker of the queue "${name}" waits for Redis`), { error }).pipe(
-            // The server knows the number of a call that it has executed.
-            Effect.zipRight(Effect.delay(Effect.retry(ask, again), FIRST_PAUSE))
-          ))
-      ).addObserver((exit) => {
+      const patiently = Effect.catchAll(ask, (error) =>
+        Effect.logWarning(`a worker of the queue "${name}" waits for Redis`).pipe(
+          Effect.annotateLogs({ error }),
+          // The server knows the number of a call that it has executed.
+          Effect.zipRight(Effect.delay(Effect.retry(ask, again), FIRST_PAUSE))
+        ))
+      run(patiently).addObserver((exit) => {
         calling = false
         if (Exit.isSuccess(exit)) received(exit.value, number, asked, want, settles)
         pump()
