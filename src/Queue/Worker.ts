@@ -478,11 +478,21 @@ export const make = <A, E, R>(
           // The server knows the number of a call that it has executed.
           Effect.zipRight(Effect.delay(Effect.retry(ask, again), FIRST_PAUSE))
         ))
-      run(patiently).addObserver((exit) => {
-        calling = false
-        if (Exit.isSuccess(exit)) received(exit.value, number, asked, want, settles)
-        pump()
-      })
+      run(patiently).addObserver((exit) =>
+        called(exit, number, asked, want, settles)
+      )
+    }
+
+    const called = (
+      exit: Exit.Exit<scripts.Claimed, RedisError>,
+      number: number,
+      asked: number,
+      want: number,
+      settles: ReadonlyArray<string>
+    ): void => {
+      calling = false
+      if (Exit.isSuccess(exit)) received(exit.value, number, asked, want, settles)
+      pump()
     }
 
     const received = (
