@@ -2,10 +2,11 @@
  * The server in memory beside ioredis-mock, each with one caller.
  */
 import { Effect, Layer } from "effect"
+import { RedisTest } from "effect-redis-kit/Layers"
 import { RedisClient } from "effect-redis-kit/RedisClient"
 import * as RedisScript from "effect-redis-kit/RedisScript"
 import * as RedisTestServer from "effect-redis-kit/RedisTestServer"
-import { type Case, fibers, promises } from "../harness.js"
+import { type Case, fibers, promises, type Slice } from "../harness.js"
 import * as Peers from "../peers.js"
 
 const MEMBERS = 1000
@@ -43,6 +44,28 @@ const get: Case = {
   })
 }
 
+/** What every test pays before it begins. */
+const build: Case = {
+  measures: [{ name: "memory.build", unit: "ms", better: "lower", target: { absolute: 10 } }],
+  contenders: Effect.sync(() => {
+    const timed = (make: Effect.Effect<unknown>): Slice => () =>
+      Effect.gen(function*() {
+        const times: Array<number> = []
+        for (let i = 0; i < 50; i++) {
+          const began = performance.now()
+          yield* make
+          times.push(performance.now() - began)
+        }
+        return [times.toSorted((a, b) => a - b)[25]!]
+      })
+    const mock = Peers.ioredisMock().default
+    return [
+      { name: "RedisTest", slice: timed(Effect.scoped(Layer.build(RedisTest))) },
+      { name: "ioredis-mock", slice: timed(Effect.sync(() => new mock().disconnect())) }
+    ]
+  })
+}
+
 const zadd: Case = {
   measures: [{ name: "memory.zadd", unit: "op/s", better: "higher", target: { ratio: 5 } }],
   contenders: Effect.gen(function*() {
@@ -74,4 +97,4 @@ const evalsha: Case = {
   })
 }
 
-export const cases: ReadonlyArray<Case> = [get, zadd, evalsha]
+export const cases: ReadonlyArray<Case> = [build, get, zadd, evalsha]
