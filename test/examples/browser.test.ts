@@ -4,6 +4,7 @@ import { RedisTest } from "effect-redis-kit"
 import { buy, type Sale } from "../../examples/box-office/sale.js"
 import { plan } from "../../examples/box-office/venues.js"
 import { serve } from "../../examples/box-office/web/server.js"
+import * as RealServer from "../kit/RealServer.js"
 import * as Chromium from "./chromium.js"
 
 const quiet = Logger.minimumLogLevel(LogLevel.None)
@@ -19,11 +20,17 @@ const logIn = (page: Chromium.Page, name: string) =>
     yield* page.until(`${text("me")} === "${name}"`)
   })
 
+/** Chromium removes a cookie before it stores the one that takes its place. */
 const session = (page: Chromium.Page) =>
-  Effect.map(page.cookies, (cookies) => {
-    assert.strictEqual(cookies.length, 1)
-    return cookies[0]!
-  })
+  Effect.map(
+    RealServer.until(
+      "there is one cookie",
+      Effect.mapError(page.cookies, ({ message }) => new RealServer.RealServerError({ message })),
+      ({ length }) => length === 1,
+      (cookies) => `${cookies.length} cookies`
+    ),
+    ([cookie]) => cookie!
+  )
 
 describe("the page in a browser", () => {
   it.scopedLive("logs in, shows limits, sells, and is live", () =>
