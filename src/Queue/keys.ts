@@ -57,7 +57,7 @@ export interface Keys {
   readonly sent: string
   /** STRINGs are this with a worker behind it: what it settled and took last. They live for a minute, or two leases. */
   readonly taken: string
-  /** What scripts get as KEYS, in the order of `names`. */
+  /** What scripts get as KEYS, in the order of `names`, and the lists behind them. */
   readonly all: ReadonlyArray<string>
   /** Channels, without the prefix of the client: something to do (on a Cluster), and `cancel ID`. */
   readonly wake: string
@@ -70,29 +70,31 @@ const RESERVED = /[%:}]/g
 /** What the keys of a queue begin with. */
 export const rootOf = (name: string): string => `queue:{${name.replace(RESERVED, encodeURIComponent)}}`
 
+const keysUnder = (root: string) => ({
+  jobs: `${root}:jobs`,
+  levels: `${root}:levels`,
+  delayed: `${root}:delayed`,
+  leases: `${root}:leases`,
+  failures: `${root}:failures`,
+  deadlines: `${root}:deadlines`,
+  dead: `${root}:dead`,
+  deadInfo: `${root}:dead:info`,
+  unique: `${root}:unique`,
+  uniqueUntil: `${root}:unique:until`,
+  uniqueOf: `${root}:unique:of`,
+  uniqueNext: `${root}:unique:next`,
+  meta: `${root}:meta`,
+  starts: `${root}:starts`,
+  marker: `${root}:marker`,
+  cancelled: `${root}:cancelled`,
+  progress: `${root}:progress`,
+  removed: `${root}:removed`
+})
+
 export const keysOf = (name: string): Keys => {
   const root = rootOf(name)
   const ready = Array.from({ length: LEVELS }, (_, level) => `${root}:ready:${level}`)
-  const keys = {
-    jobs: `${root}:jobs`,
-    levels: `${root}:levels`,
-    delayed: `${root}:delayed`,
-    leases: `${root}:leases`,
-    failures: `${root}:failures`,
-    deadlines: `${root}:deadlines`,
-    dead: `${root}:dead`,
-    deadInfo: `${root}:dead:info`,
-    unique: `${root}:unique`,
-    uniqueUntil: `${root}:unique:until`,
-    uniqueOf: `${root}:unique:of`,
-    uniqueNext: `${root}:unique:next`,
-    meta: `${root}:meta`,
-    starts: `${root}:starts`,
-    marker: `${root}:marker`,
-    cancelled: `${root}:cancelled`,
-    progress: `${root}:progress`,
-    removed: `${root}:removed`
-  }
+  const keys = keysUnder(root)
   return {
     ...keys,
     ready,
@@ -104,13 +106,18 @@ export const keysOf = (name: string): Keys => {
   }
 }
 
-/** The names of the keys in Lua; behind them, from `FIRST_READY` on, the lists from the most urgent level to level 0. */
+const fields = Object.keys(keysUnder(""))
+
+/** Where the lists begin and end among the keys, from the most urgent level to level 0. */
+export const FIRST_READY = fields.length + 1
+export const LAST_READY = fields.length + LEVELS
+
+const inLua = (field: string): string => field.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+
+/** The names of the keys in Lua: those above, with `_` for a capital, and `ready(level)`. */
 export const names = `
-local jobs, levels, delayed, leases, failures, deadlines = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local dead, dead_info = KEYS[7], KEYS[8]
-local unique, unique_until, unique_of, unique_next = KEYS[9], KEYS[10], KEYS[11], KEYS[12]
-local meta, starts, marker, cancelled, progress, removed = KEYS[13], KEYS[14], KEYS[15], KEYS[16], KEYS[17], KEYS[18]
+${fields.map((field, i) => `local ${inLua(field)} = KEYS[${i + 1}]`).join("\n")}
 local function ready(level)
-  return KEYS[${18 + LEVELS} - level]
+  return KEYS[${LAST_READY} - level]
 end
 `

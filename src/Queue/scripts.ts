@@ -7,11 +7,8 @@
 import * as Either from "effect/Either"
 import { constantKeys } from "../internal/constantKeys.js"
 import * as RedisScript from "../RedisScript.js"
-import { type Keys, LEVELS, names } from "./keys.js"
+import { FIRST_READY, type Keys, LAST_READY, LEVELS, names } from "./keys.js"
 
-/** Where the lists begin and end among the keys, and the key behind them. */
-const FIRST_READY = 19
-const LAST_READY = FIRST_READY + LEVELS - 1
 const lists = Array.from({ length: LEVELS }, (_, i) => `KEYS[${FIRST_READY + i}]`).join(", ")
 
 /** How many arguments a command gets at once; more than about 7000 do not fit on Lua's stack. */

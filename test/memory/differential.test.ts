@@ -9,8 +9,6 @@ import { connect, type Differential } from "./differential/compare.js"
 import { spread } from "./differential/spread.js"
 import { suites } from "./differential/suites.js"
 
-const seed = process.env.FC_SEED === undefined ? undefined : Number(process.env.FC_SEED)
-
 /** It is emptied all the time, which clients of other databases would be told too. */
 const scope = Effect.runSync(Scope.make())
 
@@ -34,7 +32,7 @@ afterAll(async () => {
 describe("the engine answers like a server", () => {
   for (const suite of suites) {
     it(suite.name, async () => {
-      const details = await differential.check(suite, { sequences: suite.sequences, seed })
+      const details = await differential.check(suite, { sequences: suite.sequences })
       if (details.failed) assert.fail(defaultReportMessage(details))
     })
   }

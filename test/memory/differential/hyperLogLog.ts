@@ -21,10 +21,16 @@ export const logs = FC.oneof(
   command("DEL", logKey)
 )
 
+/**
+ * Where a string ends within a run of two bytes, the server reads and writes the byte behind it, which nothing defines.
+ * What is written here has no such end.
+ */
+const ended = bytes.map((text) => `${text}\x80`)
+
 export const spoilt = FC.oneof(
   { weight: 12, arbitrary: logs },
-  command("APPEND", logKey, bytes),
-  command("SETRANGE", logKey, oneOf("0", "4", "5", "8", "15", "16", "17", "18", "40", "12303"), bytes),
+  command("APPEND", logKey, ended),
+  command("SETRANGE", logKey, oneOf("0", "4", "5", "8", "15", "16", "17", "18", "40", "12303"), ended),
   command("SETRANGE", logKey, "15", oneOf("\x80")),
   command("SET", logKey, FC.oneof(oneOf("HYLL", "HYLL\x02".padEnd(20, "\0"), "HYLL\x01".padEnd(16, "\0")), bytes)),
   command("SETRANGE", logKey, oneOf("16"), oneOf("\xff".repeat(12288), "\xff".repeat(100)))
