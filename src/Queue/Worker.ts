@@ -161,7 +161,7 @@ export const make = <A, B, E, R>(
     const { name } = definition
     const prefetch = options.prefetch ?? "auto"
     const backoff = options.backoff ?? definition.backoff
-    const { deadAge, deadCount, lease, timeout } = yield* settingsOf(definition)
+    const { deadAge, deadCount, groups, lease, timeout } = yield* settingsOf(definition)
     const drain = yield* nonNegativeMillis("Queue.worker", "drain", options.drain ?? "30 seconds")
     let concurrency = options.concurrency ?? 1
     const bad = checkConcurrency(concurrency) ??
@@ -170,13 +170,15 @@ export const make = <A, B, E, R>(
 
     const keys = keysOf(name)
     const worker = nextWorker()
-    const workKeys = scripts.keysFor(keys, `${keys.taken}:${worker}`)
+    const work = groups === undefined ? scripts.work : scripts.workInGroups
+    const workKeys = (groups === undefined ? scripts.keysFor : scripts.keysForGroups)(keys, `${keys.taken}:${worker}`)
     const terms: scripts.Terms = {
       cluster: client.mode === "cluster",
       wake: client.key(keys.wake),
       lease,
       deadCount,
-      deadAge
+      deadAge,
+      groups
     }
     const decode = Envelope.decoder(definition)
     const count = metrics.ofWorker(name)
@@ -331,6 +333,7 @@ export const make = <A, B, E, R>(
         attempt: taken.failures + 1,
         attempts,
         priority: taken.level,
+        group: Option.fromNullable(envelope.group),
         enqueuedAt: DateTime.unsafeMake(envelope.enqueuedAt),
         progress: progressOf(taken)
       }
@@ -489,7 +492,7 @@ export const make = <A, B, E, R>(
       let asked = 0
       const ask = Effect.suspend(() => {
         asked = now()
-        return client.eval(scripts.work, { keys: workKeys, call: number }, worker, terms, want, advance, settles)
+        return client.eval(work, { keys: workKeys, call: number }, worker, terms, want, advance, settles)
       })
       const patiently = Effect.catchAll(ask, (error) =>
         Effect.logWarning(`a worker of the queue "${name}" waits for Redis`).pipe(

@@ -2,8 +2,8 @@
  * A worker by hand: it takes and settles jobs when a test says so.
  */
 import { assert } from "@effect/vitest"
-import { Duration, Effect } from "effect"
-import type { Definition } from "../../src/Queue/Definition.js"
+import { Duration, Effect, Either } from "effect"
+import { type Definition, settingsOf } from "../../src/Queue/Definition.js"
 import { deadInfo, type DeadReason } from "../../src/Queue/envelope.js"
 import { keysOf } from "../../src/Queue/keys.js"
 import * as scripts from "../../src/Queue/scripts.js"
@@ -19,6 +19,9 @@ export const makeHand = <A>(definition: Definition<A>, lease = 60_000) =>
   Effect.map(RedisClient, (client) => {
     const keys = keysOf(definition.name)
     const worker = fresh("hand")
+    const { groups } = Either.getOrThrow(settingsOf(definition))
+    const script = groups === undefined ? scripts.work : scripts.workInGroups
+    const callKeys = (groups === undefined ? scripts.keysFor : scripts.keysForGroups)(keys, `${keys.taken}:${worker}`)
     let call = 0
     const work = (want: number, settles: ReadonlyArray<string>) =>
       Effect.suspend(() => {
@@ -26,15 +29,16 @@ export const makeHand = <A>(definition: Definition<A>, lease = 60_000) =>
         const number = call
         return Effect.map(
           client.eval(
-            scripts.work,
-            { keys: scripts.keysFor(keys, `${keys.taken}:${worker}`), call },
+            script,
+            { keys: callKeys, call },
             worker,
             {
               cluster: false,
               wake: client.key(keys.wake),
               lease,
               deadAge: Duration.toMillis(definition.deadLetters.age),
-              deadCount: definition.deadLetters.count
+              deadCount: definition.deadLetters.count,
+              groups
             },
             want,
             0,
@@ -42,6 +46,7 @@ export const makeHand = <A>(definition: Definition<A>, lease = 60_000) =>
           ),
           (claimed) => ({
             lost: claimed.lost,
+            next: claimed.next,
             taken: claimed.ids.map((id, i): Taken => ({ id, member: `${worker}:${number}:${i + 1}|${id}` }))
           })
         )
@@ -51,6 +56,8 @@ export const makeHand = <A>(definition: Definition<A>, lease = 60_000) =>
     return {
       /** Takes up to so many jobs. */
       take: (want: number) => Effect.map(work(want, []), ({ taken }) => taken),
+      /** The same, and when it makes sense to ask again. */
+      ask: (want: number) => work(want, []),
       /** Takes the next one, which has to be there. */
       next: Effect.map(work(1, []), ({ taken: [first] }) => {
         assert.isDefined(first)
