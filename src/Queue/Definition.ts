@@ -11,7 +11,7 @@ import type * as Schema from "effect/Schema"
 import { inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
 import { checkName } from "../internal/rooms.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
-import type { GroupLimits as GroupDefaults } from "./groupScripts.js"
+import type { GroupLimits } from "./groupScripts.js"
 import { LEVELS } from "./keys.js"
 
 /**
@@ -32,7 +32,7 @@ export type Backoff =
  * @since 0.1.0
  * @category models
  */
-export interface Groups {
+export interface GroupDefaults {
   /** How many jobs of a group may run at once, in all processes together; any number by default. */
   readonly concurrency?: number | undefined
   /** No more than `limit` jobs of a group start in any `window`, in all processes together; any number by default. */
@@ -61,7 +61,7 @@ export interface Definition<in out A, in out B = unknown> {
     readonly age: Duration.DurationInput
   }
   readonly retryable: (error: unknown) => boolean
-  readonly groups: Groups | undefined
+  readonly groups: GroupDefaults | undefined
 }
 
 /**
@@ -101,7 +101,7 @@ export interface Options<A, I, B = unknown, J = unknown> {
   /** Whether another attempt makes sense after an error of the handler; always by default. */
   readonly retryable?: ((error: unknown) => boolean) | undefined
   /** Its jobs may have a group: groups take turns, and may have limits. Without it there are none. */
-  readonly groups?: Groups | undefined
+  readonly groups?: GroupDefaults | undefined
 }
 
 /**
@@ -192,7 +192,7 @@ export interface Settings {
   readonly timeout: number | undefined
   readonly deadCount: number
   readonly deadAge: number
-  readonly groups: GroupDefaults | undefined
+  readonly groups: GroupLimits | undefined
 }
 
 /** A second, doubled each time, up to an hour, a fifth more or less. */
@@ -258,8 +258,8 @@ const MOST_STARTS = 1_000_000
 export const checkGroups = (
   operation: string,
   path: string,
-  { concurrency, rate }: Groups
-): Either.Either<GroupDefaults, RedisInputError> => {
+  { concurrency, rate }: GroupDefaults
+): Either.Either<GroupLimits, RedisInputError> => {
   const bad = (concurrency === undefined
     ? undefined
     : checkWhole(operation, `${path}concurrency`, 1, MOST_STARTS, concurrency)) ??

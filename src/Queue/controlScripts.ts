@@ -389,9 +389,12 @@ local id, level = ARGV[3], tonumber(ARGV[4])
 local state = state_of(id)
 if state ~= 'ready' and state ~= 'delayed' then return state or 'missing' end
 if level == level_of(id) then return 'ok' end
-if state == 'ready' then leave(level_of(id), id) end
+local before, place = level_of(id), redis.call('HGET', group_of, id)
 if level == 0 then redis.call('HDEL', levels, id) else redis.call('HSET', levels, id, level) end
-if state == 'ready' then put(id, level_of(id)) end
+if state == 'ready' then
+  put(id, level_of(id))
+  leave(before, id, place)
+end
 return 'ok'`,
   params: (target: Target, id: string, level: number) => params(target, id, level),
   result: outcome,
