@@ -23,9 +23,13 @@ export const makeHand = <A>(definition: Definition<A>, lease = 60_000) =>
     const script = groups === undefined ? scripts.work : scripts.workInGroups
     const callKeys = (groups === undefined ? scripts.keysFor : scripts.keysForGroups)(keys, `${keys.taken}:${worker}`)
     let call = 0
-    const work = (want: number, settles: ReadonlyArray<string>) =>
+    let asked = 0
+    const work = (want: number, settles: ReadonlyArray<string>, repeated = false) =>
       Effect.suspend(() => {
-        call++
+        if (!repeated) {
+          call++
+          asked = want
+        }
         const number = call
         return Effect.map(
           client.eval(
@@ -63,6 +67,9 @@ export const makeHand = <A>(definition: Definition<A>, lease = 60_000) =>
         assert.isDefined(first)
         return first
       }),
+      /** The last call once more, which was to take jobs. */
+      again: Effect.suspend(() => Effect.map(work(asked, [], true), ({ taken }) => taken)),
+      postpone: (millis: number) => settle(`p${millis}`),
       complete: settle("c"),
       release: settle("x"),
       retry: (millis: number) => settle(`r${millis}`),
