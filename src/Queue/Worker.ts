@@ -149,6 +149,9 @@ const again = Schedule.exponential("100 millis").pipe(
 const checkConcurrency = (concurrency: number) =>
   checkWhole("Queue.worker", "concurrency", 1, MOST_CONCURRENCY, concurrency)
 
+/** After how many calls at the latest a queue is asked again whether it is a plain one. */
+const MOST_DETOUR = 1024
+
 const microtask = (f: () => void): void => void Promise.resolve().then(f)
 
 export const make = <A, B, E, R>(
@@ -171,6 +174,7 @@ export const make = <A, B, E, R>(
     const keys = keysOf(name)
     const worker = nextWorker()
     const workKeys = scripts.keysFor(keys, `${keys.taken}:${worker}`)
+    const plainKeys = scripts.keysForPlain(keys, `${keys.taken}:${worker}`)
     const terms: scripts.Terms = {
       cluster: client.mode === "cluster",
       wake: client.key(keys.wake),
@@ -205,6 +209,9 @@ export const make = <A, B, E, R>(
     let closed = false
     let scheduled = false
     let pumping = false
+    /** From which call on the queue may be plain, and how many calls it was not the last time. */
+    let plainlyAt = 0
+    let detour = 1
     /** Members of leases, and what becomes of the jobs. */
     let settled: Array<string> = []
     const running = new Set<Taken>()
@@ -487,9 +494,22 @@ export const make = <A, B, E, R>(
       settled = []
       const number = ++calls
       let asked = 0
-      const ask = Effect.suspend(() => {
+      const work = Effect.suspend(() => {
         asked = now()
         return client.eval(scripts.work, { keys: workKeys, call: number }, worker, terms, want, advance, settles)
+      })
+      const completed = number < plainlyAt ? undefined : scripts.completedOf(settles, want)
+      const ask = completed === undefined ? work : Effect.suspend(() => {
+        asked = now()
+        return Effect.flatMap(
+          client.eval(scripts.workPlainly, { keys: plainKeys, call: number }, worker, terms, want, completed),
+          (claimed) => {
+            detour = claimed === undefined ? Math.min(detour * 2, MOST_DETOUR) : 1
+            if (claimed !== undefined) return Effect.succeed(claimed)
+            plainlyAt = number + detour
+            return work
+          }
+        )
       })
       const patiently = Effect.catchAll(ask, (error) =>
         Effect.logWarning(`a worker of the queue "${name}" waits for Redis`).pipe(
