@@ -23,6 +23,7 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Alarm from "../internal/alarm.js"
 import { checkWhole, inputError, nonNegativeMillis } from "../internal/input.js"
+import { forkScopedWith } from "../internal/lazyScope.js"
 import { isTraced } from "../internal/telemetry.js"
 import { spanOf } from "../internal/traceparent.js"
 import type { Service as Client } from "../RedisClient.js"
@@ -185,7 +186,7 @@ export const make = <A, B, E, R>(
     const decode = Envelope.decoder(definition)
     const count = metrics.ofWorker(name)
     // The worker may be made where nothing can be interrupted.
-    const forkHandler = Runtime.runFork(
+    const forkHandler = forkScopedWith<R>(
       Runtime.enableRuntimeFlag(yield* Effect.runtime<Exclude<R, Scope.Scope>>(), RuntimeFlags.Interruption)
     )
     const traced = yield* Effect.withFiberRuntime<boolean>((fiber) => Effect.succeed(isTraced(fiber)))
@@ -371,15 +372,19 @@ export const make = <A, B, E, R>(
           }
         })
       }
-      // An outcome that is there counts, also when the handler was interrupted at its end.
-      return Effect.uninterruptibleMask((restore) =>
-        Effect.matchCauseEffect(restore(Effect.scoped(effect)), {
-          onFailure: (cause) =>
-            taken.ended !== undefined && Cause.isInterrupted(cause) ? interrupted : failed(taken, attempts, cause),
-          onSuccess: (value) => completed(taken, attempts, value)
-        })
-      )
+      return effect
     }
+
+    const outcomeOf = (
+      taken: Taken,
+      attempts: number,
+      exit: Exit.Exit<B, E | OwnFailure>
+    ): Effect.Effect<string> =>
+      Exit.isSuccess(exit)
+        ? completed(taken, attempts, exit.value)
+        : taken.ended !== undefined && Cause.isInterrupted(exit.cause)
+        ? interrupted
+        : failed(taken, attempts, exit.cause)
 
     /** Runs the handler, unless that makes no sense any more. */
     const start = (taken: Taken): void => {
@@ -395,7 +400,10 @@ export const make = <A, B, E, R>(
       if (now() >= taken.deadline) return bury(taken, "deadline")
       running.add(taken)
       taken.startedAt = lastStart = now()
-      const fiber = forkHandler(effectOf(taken, envelope, envelope.payload.right, attempts))
+      const fiber = forkHandler(
+        effectOf(taken, envelope, envelope.payload.right, attempts),
+        (exit) => outcomeOf(taken, attempts, exit)
+      )
       taken.fiber = fiber
       // It may have been cancelled by its own first step.
       if (taken.ended !== undefined) fiber.unsafeInterruptAsFork(FiberId.none)

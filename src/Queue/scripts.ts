@@ -167,9 +167,21 @@ export const keysForAdd = ({ jobs, marker, ready }: Keys, memory: string): Reado
 /** For `workPlainly`. */
 export const keysForPlain = (keys: Keys, memory: string): ReadonlyArray<string> =>
   constantKeys([
-    ...[keys.jobs, keys.leases, keys.ready[0]!, keys.delayed, keys.meta, keys.marker, memory],
-    ...[keys.levels, keys.failures, keys.deadlines, keys.progress, keys.cancelled, keys.removed],
-    ...[keys.uniqueOf, keys.uniqueUntil]
+    keys.jobs,
+    keys.leases,
+    keys.ready[0]!,
+    keys.delayed,
+    keys.meta,
+    keys.marker,
+    memory,
+    keys.levels,
+    keys.failures,
+    keys.deadlines,
+    keys.progress,
+    keys.cancelled,
+    keys.removed,
+    keys.uniqueOf,
+    keys.uniqueUntil
   ])
 
 /** Whoever makes numbered calls, with the keys of these calls. */
