@@ -6,9 +6,9 @@ import { Duration, Effect, Either } from "effect"
 import { type Definition, settingsOf } from "../../src/Queue/Definition.js"
 import { deadInfo, type DeadReason } from "../../src/Queue/envelope.js"
 import { keysOf } from "../../src/Queue/keys.js"
-import * as scripts from "../../src/Queue/scripts.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import { fresh } from "../kit/suites.js"
+import { work } from "./work.js"
 
 export interface Taken {
   readonly id: string
@@ -20,11 +20,9 @@ export const makeHand = <A>(definition: Definition<A>, lease = 60_000) =>
     const keys = keysOf(definition.name)
     const worker = fresh("hand")
     const { groups } = Either.getOrThrow(settingsOf(definition))
-    const script = groups === undefined ? scripts.work : scripts.workInGroups
-    const callKeys = (groups === undefined ? scripts.keysFor : scripts.keysForGroups)(keys, `${keys.taken}:${worker}`)
     let call = 0
     let asked = 0
-    const work = (want: number, settles: ReadonlyArray<string>, repeated = false) =>
+    const ask = (want: number, settles: ReadonlyArray<string>, repeated = false) =>
       Effect.suspend(() => {
         if (!repeated) {
           call++
@@ -32,10 +30,11 @@ export const makeHand = <A>(definition: Definition<A>, lease = 60_000) =>
         }
         const number = call
         return Effect.map(
-          client.eval(
-            script,
-            { keys: callKeys, call },
+          work(
+            client,
+            keys,
             worker,
+            call,
             {
               cluster: false,
               wake: client.key(keys.wake),
@@ -45,7 +44,6 @@ export const makeHand = <A>(definition: Definition<A>, lease = 60_000) =>
               groups
             },
             want,
-            0,
             settles
           ),
           (claimed) => ({
@@ -56,19 +54,19 @@ export const makeHand = <A>(definition: Definition<A>, lease = 60_000) =>
         )
       })
     const settle = (outcome: string) => ({ member }: Taken) =>
-      Effect.map(work(0, [member, outcome]), ({ lost }) => lost.length === 0)
+      Effect.map(ask(0, [member, outcome]), ({ lost }) => lost.length === 0)
     return {
       /** Takes up to so many jobs. */
-      take: (want: number) => Effect.map(work(want, []), ({ taken }) => taken),
+      take: (want: number) => Effect.map(ask(want, []), ({ taken }) => taken),
       /** The same, and when it makes sense to ask again. */
-      ask: (want: number) => work(want, []),
+      ask: (want: number) => ask(want, []),
       /** Takes the next one, which has to be there. */
-      next: Effect.map(work(1, []), ({ taken: [first] }) => {
+      next: Effect.map(ask(1, []), ({ taken: [first] }) => {
         assert.isDefined(first)
         return first
       }),
       /** The last call once more, which was to take jobs. */
-      again: Effect.suspend(() => Effect.map(work(asked, [], true), ({ taken }) => taken)),
+      again: Effect.suspend(() => Effect.map(ask(asked, [], true), ({ taken }) => taken)),
       postpone: (millis: number) => settle(`p${millis}`),
       complete: settle("c"),
       release: settle("x"),
@@ -77,7 +75,7 @@ export const makeHand = <A>(definition: Definition<A>, lease = 60_000) =>
       /** All at once. */
       buryAll: (reason: DeadReason, attempts: number) => (taken: ReadonlyArray<Taken>) =>
         Effect.map(
-          work(0, taken.flatMap(({ member }) => [member, `f${deadInfo(reason, attempts, undefined)}`])),
+          ask(0, taken.flatMap(({ member }) => [member, `f${deadInfo(reason, attempts, undefined)}`])),
           ({ lost }) => assert.lengthOf(lost, 0)
         )
     }
