@@ -270,7 +270,14 @@ export const make = (
             ids: []
           })
         )
-        : client.eval(grouped ? scripts.enqueueInGroups : scripts.enqueue, { keys, call: number }, notices, first.limit, first.all, jobs)
+        : client.eval(
+          grouped ? scripts.enqueueInGroups : scripts.enqueue,
+          { keys, call: number },
+          notices,
+          first.limit,
+          first.all,
+          jobs
+        )
       // It may be called where nothing can be interrupted, and the end of the layer must not wait for the server.
       fork(Effect.interruptible(call))
         .addObserver((exit) => {

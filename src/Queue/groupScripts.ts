@@ -32,7 +32,8 @@ const PORTION = 100
  *   in `group_of` is given
  * - `release(member, id)`: a job of a group does not run any more
  */
-export const moving = (before: number): string => `${groupNames(before)}
+export const moving = (before: number): string =>
+  `${groupNames(before)}
 local function group_name(id)
   local text = redis.call('HGET', group_of, id)
   return text and string.sub(text, 18)

@@ -226,10 +226,11 @@ const flag = (value: boolean): string => value ? "1" : "0"
  * whether all, and for each job id, envelope and extras.
  * Returns a letter for each job, and behind a line end the ids that others have instead, with NUL between them.
  */
-const enqueueFor = (grouped: boolean) => RedisScript.make({
-  name: "queue.enqueue",
-  idempotent: true,
-  lua: `
+const enqueueFor = (grouped: boolean) =>
+  RedisScript.make({
+    name: "queue.enqueue",
+    idempotent: true,
+    lua: `
 local memory = KEYS[${LAST_READY + 1}]
 local last = redis.call('GET', memory)
 if last then
@@ -304,8 +305,8 @@ ${grouped ? groups.enqueueing(CHUNK) : ""}local function add(id, envelope, extra
       outcome = 'r'
     elseif mode == 'k' and redis.call('HEXISTS', unique_next, key) == 1 then
       redis.call('HSET', unique_next, key, string.format('%s %.0f %s ', level, due, deadline) .. id .. '\\0' .. envelope${
-    grouped ? groups.addingFollower : ""
-  })
+      grouped ? groups.addingFollower : ""
+    })
       return 'k'
     elseif mode == 'k' and redis.call('HEXISTS', jobs, other) == 1 then
       redis.call('HSET', jobs, other, envelope)${grouped ? groups.addingInPlace : ""}
@@ -351,26 +352,26 @@ local reply = table.concat(outcomes)
 if #ids > 0 then reply = reply .. '\\n' .. table.concat(ids, '\\0') end
 redis.call('SET', memory, ARGV[1] .. ' ' .. reply, 'PX', '${REMEMBERED}')
 return reply`,
-  params: (
-    { call, keys }: Caller,
-    { cluster, wake }: Notices,
-    limit: number,
-    all: boolean,
-    jobs: ReadonlyArray<string>
-  ) => ({
-    keys,
-    args: [String(call), flag(cluster), wake, String(limit), flag(all), ...jobs]
-  }),
-  result: (reply): Either.Either<Received, string> => {
-    if (typeof reply !== "string") return Either.left("a letter for each job")
-    const end = reply.indexOf("\n")
-    return Either.right(
-      end < 0
-        ? { outcomes: reply, ids: [] }
-        : { outcomes: reply.slice(0, end), ids: reply.slice(end + 1).split("\0") }
-    )
-  }
-})
+    params: (
+      { call, keys }: Caller,
+      { cluster, wake }: Notices,
+      limit: number,
+      all: boolean,
+      jobs: ReadonlyArray<string>
+    ) => ({
+      keys,
+      args: [String(call), flag(cluster), wake, String(limit), flag(all), ...jobs]
+    }),
+    result: (reply): Either.Either<Received, string> => {
+      if (typeof reply !== "string") return Either.left("a letter for each job")
+      const end = reply.indexOf("\n")
+      return Either.right(
+        end < 0
+          ? { outcomes: reply, ids: [] }
+          : { outcomes: reply.slice(0, end), ids: reply.slice(end + 1).split("\0") }
+      )
+    }
+  })
 
 export const enqueue = enqueueFor(false)
 
@@ -491,10 +492,11 @@ export interface Claimed {
  * taken ids, envelopes, levels, failures, deadlines and whether they are cancelled, and whether the
  * queue has limits.
  */
-const workFor = (grouped: boolean) => RedisScript.make({
-  name: "queue.work",
-  idempotent: true,
-  lua: `${grouped ? groups.opening : ""}
+const workFor = (grouped: boolean) =>
+  RedisScript.make({
+    name: "queue.work",
+    idempotent: true,
+    lua: `${grouped ? groups.opening : ""}
 local memory = KEYS[${LAST_READY + 1}]
 local call, worker = ARGV[1], ARGV[4]
 local cluster, channel = ARGV[2] == '1', ARGV[3]
@@ -578,8 +580,8 @@ end
 for i = 1, #completed, ${CHUNK} do
   local last = math.min(i + ${CHUNK - 1}, #completed)
   redis.call('HDEL', jobs, unpack(completed, i, last))${
-    grouped ? "\n  redis.call('HDEL', group_of, unpack(completed, i, last))" : ""
-  }
+      grouped ? "\n  redis.call('HDEL', group_of, unpack(completed, i, last))" : ""
+    }
   if rare then
     redis.call('HDEL', levels, unpack(completed, i, last))
     redis.call('HDEL', failures, unpack(completed, i, last))
@@ -611,8 +613,8 @@ local settings = redis.call('HMGET', meta, 'paused', 'concurrency', 'limit', 'wi
 local paused = settings[1]
 local first_due
 ${grouped ? groups.limiting : ""}if settings[2] or settings[3]${
-    grouped ? " or group_limited" : ""
-  } then want = want - ARGV[6] end
+      grouped ? " or group_limited" : ""
+    } then want = want - ARGV[6] end
 
 if want > 0 then
   local ended = redis.call('ZRANGE', leases, '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)
@@ -721,52 +723,53 @@ end
 ${grouped ? groups.asking : ""}
 redis.call('SET', memory, call .. ' ' .. table.concat(lost, ',') .. ' ' .. table.concat(ids, '\\0'), 'PX', string.format('%.0f', math.max(${REMEMBERED}, 2 * lease)))
 return reply(table.concat(lost, ','), ids, envelopes, found, next, (settings[2] or settings[3]${
-    grouped ? " or group_limited" : ""
-  }) and 1 or 0)`,
-  params: (
-    { call, keys }: Caller,
-    worker: string,
-    { cluster, deadAge, deadCount, groups: limits, lease, wake }: Terms,
-    want: number,
-    ahead: number,
-    settles: ReadonlyArray<string>
-  ) => ({
-    keys,
-    args: [
-      String(call),
-      flag(cluster),
-      wake,
-      worker,
-      String(want),
-      String(ahead),
-      String(lease),
-      String(deadCount),
-      String(deadAge),
-      ...settles,
-      ...(grouped ? [groups.limitsText(limits ?? groups.NO_LIMITS)] : [])
-    ]
-  }),
-  result: (reply): Either.Either<Claimed, string> => {
-    if (!Array.isArray(reply) || reply.length !== 10) return Either.left("jobs")
-    const [lost, next, now, ids, envelopes, levels, failures, deadlines, cancelled, limited]: ReadonlyArray<any> = reply
-    return typeof lost === "string" && typeof next === "number" && typeof now === "number" && Array.isArray(ids) &&
-        Array.isArray(envelopes) && Array.isArray(levels) && Array.isArray(failures) && Array.isArray(deadlines) &&
-        Array.isArray(cancelled)
-      ? Either.right({
-        lost: lost === "" ? [] : lost.split(",").map(Number),
-        next,
-        now,
-        ids,
-        envelopes,
-        levels,
-        failures,
-        deadlines,
-        cancelled,
-        limited: limited === 1
-      })
-      : Either.left("jobs")
-  }
-})
+      grouped ? " or group_limited" : ""
+    }) and 1 or 0)`,
+    params: (
+      { call, keys }: Caller,
+      worker: string,
+      { cluster, deadAge, deadCount, groups: limits, lease, wake }: Terms,
+      want: number,
+      ahead: number,
+      settles: ReadonlyArray<string>
+    ) => ({
+      keys,
+      args: [
+        String(call),
+        flag(cluster),
+        wake,
+        worker,
+        String(want),
+        String(ahead),
+        String(lease),
+        String(deadCount),
+        String(deadAge),
+        ...settles,
+        ...(grouped ? [groups.limitsText(limits ?? groups.NO_LIMITS)] : [])
+      ]
+    }),
+    result: (reply): Either.Either<Claimed, string> => {
+      if (!Array.isArray(reply) || reply.length !== 10) return Either.left("jobs")
+      const [lost, next, now, ids, envelopes, levels, failures, deadlines, cancelled, limited]: ReadonlyArray<any> =
+        reply
+      return typeof lost === "string" && typeof next === "number" && typeof now === "number" && Array.isArray(ids) &&
+          Array.isArray(envelopes) && Array.isArray(levels) && Array.isArray(failures) && Array.isArray(deadlines) &&
+          Array.isArray(cancelled)
+        ? Either.right({
+          lost: lost === "" ? [] : lost.split(",").map(Number),
+          next,
+          now,
+          ids,
+          envelopes,
+          levels,
+          failures,
+          deadlines,
+          cancelled,
+          limited: limited === 1
+        })
+        : Either.left("jobs")
+    }
+  })
 
 export const work = workFor(false)
 

@@ -112,17 +112,22 @@ class Model {
   constructor(readonly defaults: Limits) {}
 
   some(state: Queue.JobState, group?: string): Array<[string, Entry]> {
-    return Array.from(this.jobs).filter(([, job]) => job.state === state && (group === undefined || job.group === group))
+    return Array.from(this.jobs).filter(([, job]) =>
+      job.state === state && (group === undefined || job.group === group)
+    )
   }
 
   ready(group: string): Array<string> {
-    return this.some("ready", group).toSorted(([, a], [, b]) => b.level - a.level || a.order - b.order).map(([id]) => id)
+    return this.some("ready", group).toSorted(([, a], [, b]) => b.level - a.level || a.order - b.order).map(([id]) =>
+      id
+    )
   }
 
   list(state: Queue.JobState): Array<string> {
     if (state === "ready") return ["", ...GROUPS.toSorted(byBytes)].flatMap((group) => this.ready(group))
     return this.some(state).toSorted(([a, x], [b, y]) =>
-      x.at - y.at || (state === "delayed" ? x.order - y.order : state === "dead" ? byBytes(a, b) : byBytes(x.member, y.member))
+      x.at - y.at ||
+      (state === "delayed" ? x.order - y.order : state === "dead" ? byBytes(a, b) : byBytes(x.member, y.member))
     ).map(([id]) => id)
   }
 

@@ -1,5 +1,5 @@
 import { assert, layer } from "@effect/vitest"
-import { Duration, Effect, type Layer as Layers, Layer, Logger, LogLevel, Option, Schema } from "effect"
+import { Duration, Effect, Layer, type Layer as Layers, Logger, LogLevel, Option, Schema } from "effect"
 import * as Queue from "../../src/Queue/index.js"
 import { keysOf } from "../../src/Queue/keys.js"
 import { RedisClient } from "../../src/RedisClient.js"
@@ -269,7 +269,10 @@ export const groupsSuite = (
         yield* Queue.setGroupLimits(queue, "a", {})
         assert.deepStrictEqual(yield* hand.take(10), [])
         yield* Queue.setGroupLimits(queue, "b", {})
-        assert.strictEqual(yield* Effect.flatMap(RedisClient, (client) => client.exists(keysOf(queue.name).groupLimits)), 0)
+        assert.strictEqual(
+          yield* Effect.flatMap(RedisClient, (client) => client.exists(keysOf(queue.name).groupLimits)),
+          0
+        )
       }))
 
     it.effect("the limits and the pause of the queue hold, too", () =>
@@ -561,7 +564,10 @@ export const groupsSuite = (
           yield* field(Queue.setGroupLimits(queue, "a", { rate: { limit: 1, window: 0 } })),
           "rate.window"
         )
-        assert.strictEqual(yield* field(Queue.enqueue(define("bad", { concurrency: 1.5 }), { n: 1 })), "groups.concurrency")
+        assert.strictEqual(
+          yield* field(Queue.enqueue(define("bad", { concurrency: 1.5 }), { n: 1 })),
+          "groups.concurrency"
+        )
         const rate = { limit: -1, window: "1 second" } as const
         assert.strictEqual(yield* field(Queue.enqueue(define("bad", { rate }), { n: 1 })), "groups.rate.limit")
         assert.deepStrictEqual(yield* keysLeft(queue.name), [])
