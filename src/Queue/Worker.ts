@@ -165,7 +165,7 @@ export const make = <A, B, E, R>(
     const { name } = definition
     const prefetch = options.prefetch ?? "auto"
     const backoff = options.backoff ?? definition.backoff
-    const { deadAge, deadCount, lease, timeout } = yield* settingsOf(definition)
+    const { deadAge, deadCount, groups, lease, timeout } = yield* settingsOf(definition)
     const drain = yield* nonNegativeMillis("Queue.worker", "drain", options.drain ?? "30 seconds")
     let concurrency = options.concurrency ?? 1
     const bad = checkConcurrency(concurrency) ??
@@ -174,14 +174,16 @@ export const make = <A, B, E, R>(
 
     const keys = keysOf(name)
     const worker = nextWorker()
-    const workKeys = scripts.keysFor(keys, `${keys.taken}:${worker}`)
+    const script = groups === undefined ? scripts.work : scripts.workInGroups
+    const workKeys = (groups === undefined ? scripts.keysFor : scripts.keysForGroups)(keys, `${keys.taken}:${worker}`)
     const plainKeys = scripts.keysForPlain(keys, `${keys.taken}:${worker}`)
     const terms: scripts.Terms = {
       cluster: client.mode === "cluster",
       wake: client.key(keys.wake),
       lease,
       deadCount,
-      deadAge
+      deadAge,
+      groups
     }
     const decode = Envelope.decoder(definition)
     const count = metrics.ofWorker(name)
@@ -211,7 +213,7 @@ export const make = <A, B, E, R>(
     let scheduled = false
     let pumping = false
     /** From which call on the queue may be plain, and how many calls it was not the last time. */
-    let plainlyAt = 0
+    let plainlyAt = groups === undefined ? 0 : Infinity
     let detour = 1
     /** Members of leases, and what becomes of the jobs. */
     let settled: Array<string> = []
@@ -339,6 +341,7 @@ export const make = <A, B, E, R>(
         attempt: taken.failures + 1,
         attempts,
         priority: taken.level,
+        group: Option.fromNullable(envelope.group),
         enqueuedAt: DateTime.unsafeMake(envelope.enqueuedAt),
         progress: progressOf(taken)
       }
@@ -504,7 +507,7 @@ export const make = <A, B, E, R>(
       let asked = 0
       const work = Effect.suspend(() => {
         asked = now()
-        return client.eval(scripts.work, { keys: workKeys, call: number }, worker, terms, want, advance, settles)
+        return client.eval(script, { keys: workKeys, call: number }, worker, terms, want, advance, settles)
       })
       const completed = number < plainlyAt ? undefined : scripts.completedOf(settles, want)
       const ask = completed === undefined ? work : Effect.suspend(() => {
