@@ -213,7 +213,7 @@ export const make = <A, B, E, R>(
     let scheduled = false
     let pumping = false
     /** From which call on the queue may be plain, and how many calls it was not the last time. */
-    let plainlyAt = 0
+    let plainlyAt = groups === undefined ? 0 : Infinity
     let detour = 1
     /** Members of leases, and what becomes of the jobs. */
     let settled: Array<string> = []
