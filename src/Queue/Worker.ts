@@ -509,7 +509,7 @@ export const make = <A, B, E, R>(
         asked = now()
         return client.eval(script, { keys: workKeys, call: number }, worker, terms, want, advance, settles)
       })
-      const completed = groups !== undefined || number < plainlyAt ? undefined : scripts.completedOf(settles, want)
+      const completed = number < plainlyAt ? undefined : scripts.completedOf(settles, want)
       const ask = completed === undefined ? work : Effect.suspend(() => {
         asked = now()
         return Effect.flatMap(
