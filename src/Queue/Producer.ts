@@ -84,7 +84,7 @@ const MODES = {
   "keep-last": "k"
 } as const satisfies Record<Deduplication["mode"], string>
 
-const OUTCOMES: Readonly<Record<string, Enqueued["outcome"]>> = {
+export const OUTCOMES: Readonly<Record<string, Enqueued["outcome"]>> = {
   a: "added",
   r: "replaced",
   i: "replaced",
@@ -95,7 +95,7 @@ const OUTCOMES: Readonly<Record<string, Enqueued["outcome"]>> = {
 /** Ids are kept in lists and in leases, so they are short. */
 const MOST_ID = 256
 
-const checkId = (operation: string, field: string, id: string): RedisInputError | undefined =>
+export const checkId = (operation: string, field: string, id: string): RedisInputError | undefined =>
   checkName(operation, field, id) ??
     (id.length > MOST_ID
       ? inputError(operation, field, `a text of ${MOST_ID} characters at most`, "a longer one")
@@ -144,7 +144,7 @@ const deduplicationOf = (
     : Either.right({ mode: MODES[mode], window: 0, key })
 }
 
-const prepare = <A>(
+export const prepare = <A>(
   operation: string,
   { priorities }: Definition<A, any>,
   { at, attempts, deadline, deduplicate, delay, id, priority = 0, timeout }: EnqueueOptions

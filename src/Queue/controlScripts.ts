@@ -26,12 +26,13 @@ export type State = "ready" | "delayed" | "running" | "dead"
 /** How many jobs one script touches at most. */
 export const PAGE = 1000
 
-const params = ({ cluster, keys, wake }: Target, ...args: ReadonlyArray<string | number>) => ({
+export const params = ({ cluster, keys, wake }: Target, ...args: ReadonlyArray<string | number>) => ({
   keys: keys.all,
   args: [cluster ? "1" : "0", wake, ...args]
 })
 
-const common = `
+/** Behind the Lua of `scripts.ts`, what finds a job. */
+export const common = `
 local cluster, channel = ARGV[1] == '1', ARGV[2]
 ${moving}
 local function whole(n) return string.format('%.0f', n) end

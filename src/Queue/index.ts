@@ -31,12 +31,24 @@ export {
   type Definition,
   type Enqueued,
   type EnqueueOptions,
+  type Firing,
   type Job,
   type Options
 } from "./Definition.js"
 export type { DeadReason } from "./envelope.js"
+export {
+  type CatchUp,
+  type ScheduleInfo,
+  ScheduleNotFound,
+  type ScheduleOptions,
+  type SchedulePage,
+  type Schedules,
+  type ScheduleTiming,
+  TooManySchedules
+} from "./Schedules.js"
 export { type HandlerByType, type Handlers, handlers } from "./Handlers.js"
 export * from "./operations.js"
+export * from "./scheduleOperations.js"
 export * from "./Queue.js"
 export {
   JobResultInvalid,

@@ -53,13 +53,19 @@ export interface Keys {
    * ready, or got another level.
    */
   readonly removed: string
+  /** HASH id of a schedule → when its slots are, its limits, and what its jobs are made of, with NUL between them. */
+  readonly schedules: string
+  /** ZSET id of a schedule → its next slot in milliseconds; `inf` for one that is paused or has ended. */
+  readonly schedulesDue: string
+  /** HASH id of a schedule → `revision flag fired last`: see `scheduleScripts.ts`. */
+  readonly schedulesState: string
   /** STRINGs are this with a producer behind it: what the server replied to its last call. They live for a minute. */
   readonly sent: string
   /** STRINGs are this with a worker behind it: what it settled and took last. They live for a minute, or two leases. */
   readonly taken: string
   /** What scripts get as KEYS, in the order of `names`, and the lists behind them. */
   readonly all: ReadonlyArray<string>
-  /** Channels, without the prefix of the client: something to do (on a Cluster), and `cancel ID`. */
+  /** Channels, without the prefix of the client: something to do (on a Cluster), and `cancel ID` or `schedules`. */
   readonly wake: string
   readonly control: string
 }
@@ -88,7 +94,10 @@ const keysUnder = (root: string) => ({
   marker: `${root}:marker`,
   cancelled: `${root}:cancelled`,
   progress: `${root}:progress`,
-  removed: `${root}:removed`
+  removed: `${root}:removed`,
+  schedules: `${root}:schedules`,
+  schedulesDue: `${root}:schedules:due`,
+  schedulesState: `${root}:schedules:state`
 })
 
 export const keysOf = (name: string): Keys => {

@@ -180,26 +180,10 @@ export interface Notices {
 const flag = (value: boolean): string => value ? "1" : "0"
 
 /**
- * Adds jobs. With `all` either every one that is not a duplicate is added, or none. O(n) with n jobs, and O(log m) for
- * each delayed one with m of them.
- *
- * KEYS those of the queue, and that of the producer. ARGV call, whether it is a Cluster, channel, limit of the queue or 0,
- * whether all, and for each job id, envelope and extras.
- * Returns a letter for each job, and behind a line end the ids that others have instead, with NUL between them.
+ * Lua that adds jobs, behind `common` and `local limit`, the limit of the queue or 0: `add(id, envelope, extras)` for each,
+ * which gives a letter of `Received` and puts the ids of others into `ids`, and `added()` at the end.
  */
-export const enqueue = RedisScript.make({
-  name: "queue.enqueue",
-  idempotent: true,
-  lua: `
-local memory = KEYS[${LAST_READY + 1}]
-local last = redis.call('GET', memory)
-if last then
-  local call, reply = string.match(last, '^(%d+) (.*)$')
-  if tonumber(call) >= tonumber(ARGV[1]) then return reply end
-end
-local cluster, channel = ARGV[2] == '1', ARGV[3]
-${common}
-local limit = tonumber(ARGV[4])
+export const adding = `
 local size = limit > 0 and redis.call('HLEN', jobs) - redis.call('ZCARD', dead) or 0
 local outcomes, ids = {}, {}
 local by_level, postponed = {}, {}
@@ -288,6 +272,40 @@ local function add(id, envelope, extras)
   return outcome
 end
 
+local function added()
+  for level, list in pairs(by_level) do
+    fresh = true
+    for i = 1, #list, ${CHUNK} do
+      redis.call('RPUSH', ready(level), unpack(list, i, math.min(i + ${CHUNK - 1}, #list)))
+    end
+  end
+  -- A worker that sleeps until the first is due has to know that there is an earlier one.
+  if fresh or next(postponed) and postponed[redis.call('ZRANGE', delayed, 0, 0)[1]] then mark() end
+end
+`
+
+/**
+ * Adds jobs. With `all` either every one that is not a duplicate is added, or none. O(n) with n jobs, and O(log m) for
+ * each delayed one with m of them.
+ *
+ * KEYS those of the queue, and that of the producer. ARGV call, whether it is a Cluster, channel, limit of the queue or 0,
+ * whether all, and for each job id, envelope and extras.
+ * Returns a letter for each job, and behind a line end the ids that others have instead, with NUL between them.
+ */
+export const enqueue = RedisScript.make({
+  name: "queue.enqueue",
+  idempotent: true,
+  lua: `
+local memory = KEYS[${LAST_READY + 1}]
+local last = redis.call('GET', memory)
+if last then
+  local call, reply = string.match(last, '^(%d+) (.*)$')
+  if tonumber(call) >= tonumber(ARGV[1]) then return reply end
+end
+local cluster, channel = ARGV[2] == '1', ARGV[3]
+${common}
+local limit = tonumber(ARGV[4])
+${adding}
 local first = 6
 local refused = false
 if ARGV[5] == '1' and limit > 0 then
@@ -298,14 +316,7 @@ end
 for i = first, #ARGV, 3 do
   outcomes[#outcomes + 1] = refused and 'f' or add(ARGV[i], ARGV[i + 1], ARGV[i + 2])
 end
-for level, list in pairs(by_level) do
-  fresh = true
-  for i = 1, #list, ${CHUNK} do
-    redis.call('RPUSH', ready(level), unpack(list, i, math.min(i + ${CHUNK - 1}, #list)))
-  end
-end
--- A worker that sleeps until the first is due has to know that there is an earlier one.
-if fresh or next(postponed) and postponed[redis.call('ZRANGE', delayed, 0, 0)[1]] then mark() end
+added()
 local reply = table.concat(outcomes)
 if #ids > 0 then reply = reply .. '\\n' .. table.concat(ids, '\\0') end
 redis.call('SET', memory, ARGV[1] .. ' ' .. reply, 'PX', '${REMEMBERED}')
