@@ -38,13 +38,17 @@ export const Limits = Schema.parseJson(Schema.Struct({
 /** The first slot after an instant, in milliseconds; nothing when there is none. */
 export type Following = (after: number) => number | undefined
 
+/** Clocks go forward by less. */
+const RECENT = 3 * 3_600_000
+
 const atOffset = (zone: DateTime.TimeZone, millis: number): number =>
   DateTime.zonedOffset(DateTime.unsafeMakeZoned(millis, { timeZone: zone }))
 
 /**
  * Cron's own `next` names each local time once. Where clocks go forward, a time that is left out comes as much later, and
- * where they go back, one that comes twice counts the first time. Two things are added: it never looks back when it is
- * asked in the second of these hours, and a cron of every hour has slots in both of them.
+ * where they go back, one that comes twice counts the first time. Three things are added: it never looks back when it is
+ * asked in the second of these hours, a cron of every hour has slots in both of them, and what comes later is there also
+ * for who asks after clocks went forward.
  */
 const cronFollowing = (cron: Cron.Cron, zone: DateTime.TimeZone): Following => {
   const everyHour = cron.hours.size === 0
@@ -56,6 +60,9 @@ const cronFollowing = (cron: Cron.Cron, zone: DateTime.TimeZone): Following => {
       return undefined
     }
   }
+  /** With a clock that does not change. */
+  const unmoved = (offset: number, after: number) =>
+    next(Cron.make({ ...cron, tz: DateTime.zoneMakeOffset(offset) }), after)
   return (after) => {
     let found = next(cron, after)
     let repeated = false
@@ -65,12 +72,18 @@ const cronFollowing = (cron: Cron.Cron, zone: DateTime.TimeZone): Following => {
       probe = Math.max(probe + 1000, found + atOffset(zone, found) - atOffset(zone, probe))
       found = next(cron, probe)
     }
-    if (!everyHour || found === undefined) return found
+    if (found === undefined) return undefined
     const offset = atOffset(zone, after)
-    if (!repeated && atOffset(zone, found) === offset) return found
-    // With the clock as it is at present.
-    const unmoved = next(Cron.make({ ...cron, tz: DateTime.zoneMakeOffset(offset) }), after)
-    return unmoved !== undefined && unmoved < found && Cron.match(cron, unmoved) ? unmoved : found
+    if (everyHour) {
+      if (!repeated && atOffset(zone, found) === offset) return found
+      const slot = unmoved(offset, after)
+      return slot !== undefined && slot < found && Cron.match(cron, slot) ? slot : found
+    }
+    const earlier = atOffset(zone, after - RECENT)
+    const leap = offset - earlier
+    if (leap <= 0 || atOffset(zone, after - leap) !== earlier) return found
+    const slot = unmoved(earlier, after)
+    return slot !== undefined && slot < found && atOffset(zone, slot - leap) === earlier ? slot : found
   }
 }
 
