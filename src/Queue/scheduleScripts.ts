@@ -199,6 +199,8 @@ local id = ARGV[3]
 local revision, flag, fired, last = read(id)
 if not revision then return 0 end
 if flag == 'p' then
+  -- A full server takes what comes behind a removal.
+  redis.call('ZREM', schedules_due, id)
   redis.call('ZADD', schedules_due, whole(now), id)
   write(id, revision, 'n', fired, last)
   redis.call('PUBLISH', ARGV[4], '${CHANGED}')

@@ -39,6 +39,8 @@ const MOST_MOVES = 500
 /** How many schedules a runner remembers in the form in which it can count with them. */
 const REMEMBERED = 1000
 
+const SOON = "1 second"
+
 /** While the server can't be reached. */
 const FIRST_PAUSE = "50 millis"
 const again = Schedule.exponential("100 millis").pipe(
@@ -138,6 +140,8 @@ const run = (
         ))
     }
 
+    // What is changed from then on it is told. It looks soon in any case.
+    yield* Effect.timeoutOption(woken.await, SOON)
     let moves: ReadonlyArray<scripts.Move> = []
     let looks = 0
     let wasFull = false
