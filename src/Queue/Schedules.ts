@@ -226,7 +226,9 @@ const CATCH_UP: ReadonlyArray<unknown> = ["skip", "last", "all"] satisfies Reado
 
 const checkScheduleId = (operation: string, id: string): RedisInputError | undefined =>
   checkId(operation, "id", id) ??
-    (id.length > MOST_ID ? inputError(operation, "id", `a text of ${MOST_ID} characters at most`, "a longer one") : undefined)
+    (id.length > MOST_ID
+      ? inputError(operation, "id", `a text of ${MOST_ID} characters at most`, "a longer one")
+      : undefined)
 
 const ABSENT: Either.Either<undefined> = Either.right(undefined)
 
@@ -310,30 +312,33 @@ const infoOf = <A>(
   decode: (text: string, id: string) => Envelope.Envelope<A>,
   { fired, flag, id, last, slot, text }: scripts.Row
 ): Option.Option<ScheduleInfo<A>> =>
-  Option.flatMap(timingOf(text), ({ limits, when }) =>
-    Option.map(Either.getRight(slots.following(when)), (following): ScheduleInfo<A> => {
-      const [, , extras = "", ...rest] = text.split("\0")
-      const next = flag === "p" || slot === Infinity
-        ? undefined
-        : flag === "n"
-        ? slots.step(following, limits, { slot, known: false, fired }, slot).next
-        : slot
-      return {
-        id,
-        state: flag === "p" ? "paused" : next === undefined ? "ended" : "active",
-        timing: "cron" in when ? { cron: when.cron, timeZone: when.zone } : { every: Duration.millis(when.every) },
-        start: Option.map(Option.fromNullable(when.start), timeOf),
-        end: Option.map(Option.fromNullable(limits.end), timeOf),
-        count: Option.fromNullable(limits.count),
-        catchUp: limits.catchUp,
-        grace: Duration.millis(limits.grace),
-        payload: Either.mapLeft(decode(`{${rest.join("\0")}`, id).payload, Envelope.whyOf),
-        priority: Number(extras[0]),
-        next: Option.map(Option.fromNullable(next), timeOf),
-        last: Option.map(Option.fromNullable(last), timeOf),
-        fired
-      }
-    }))
+  Option.flatMap(
+    timingOf(text),
+    ({ limits, when }) =>
+      Option.map(Either.getRight(slots.following(when)), (following): ScheduleInfo<A> => {
+        const [, , extras = "", ...rest] = text.split("\0")
+        const next = flag === "p" || slot === Infinity
+          ? undefined
+          : flag === "n"
+          ? slots.step(following, limits, { slot, known: false, fired }, slot).next
+          : slot
+        return {
+          id,
+          state: flag === "p" ? "paused" : next === undefined ? "ended" : "active",
+          timing: "cron" in when ? { cron: when.cron, timeZone: when.zone } : { every: Duration.millis(when.every) },
+          start: Option.map(Option.fromNullable(when.start), timeOf),
+          end: Option.map(Option.fromNullable(limits.end), timeOf),
+          count: Option.fromNullable(limits.count),
+          catchUp: limits.catchUp,
+          grace: Duration.millis(limits.grace),
+          payload: Either.mapLeft(decode(`{${rest.join("\0")}`, id).payload, Envelope.whyOf),
+          priority: Number(extras[0]),
+          next: Option.map(Option.fromNullable(next), timeOf),
+          last: Option.map(Option.fromNullable(last), timeOf),
+          fired
+        }
+      })
+  )
 
 /**
  * The schedules of the queues of a client.
@@ -363,16 +368,21 @@ export const makeSchedules = (client: RedisClient.Service, open: Open, nextId: (
 
   return {
     schedule: (definition, id, options) =>
-      within("schedule", definition, id, ({ target }) =>
-        Effect.flatMap(textOf("Queue.schedule", definition, id, options), (text) =>
-          Effect.flatMap(
-            client.eval(scripts.upsert, target, id, MOST_SCHEDULES, client.key(target.keys.control), text),
-            (row) =>
-              row === undefined
-                ? Effect.fail(new TooManySchedules({ queue: definition.name, limit: MOST_SCHEDULES }))
-                // It was read by this release before it was written.
-                : Effect.orDie(reader(definition)(row))
-          ))),
+      within(
+        "schedule",
+        definition,
+        id,
+        ({ target }) =>
+          Effect.flatMap(textOf("Queue.schedule", definition, id, options), (text) =>
+            Effect.flatMap(
+              client.eval(scripts.upsert, target, id, MOST_SCHEDULES, client.key(target.keys.control), text),
+              (row) =>
+                row === undefined
+                  ? Effect.fail(new TooManySchedules({ queue: definition.name, limit: MOST_SCHEDULES }))
+                  // It was read by this release before it was written.
+                  : Effect.orDie(reader(definition)(row))
+            ))
+      ),
     getSchedule: (definition, id) =>
       within("getSchedule", definition, id, ({ target }) =>
         Effect.map(
@@ -383,15 +393,24 @@ export const makeSchedules = (client: RedisClient.Service, open: Open, nextId: (
       const page = pageOf("Queue.listSchedules", options)
       if (Either.isLeft(page)) return Effect.fail(page.left)
       const { limit, offset } = page.right
-      return within("listSchedules", definition, undefined, ({ target }) =>
-        Effect.map(client.eval(scripts.list, target, offset, limit), ({ next, rows }) => ({
-          schedules: rows.flatMap((row) => Option.toArray(reader(definition)(row))),
-          next: nextOf(next)
-        })))
+      return within(
+        "listSchedules",
+        definition,
+        undefined,
+        ({ target }) =>
+          Effect.map(client.eval(scripts.list, target, offset, limit), ({ next, rows }) => ({
+            schedules: rows.flatMap((row) => Option.toArray(reader(definition)(row))),
+            next: nextOf(next)
+          }))
+      )
     },
     pauseSchedule: (definition, id) =>
-      within("pauseSchedule", definition, id, ({ target }) =>
-        Effect.flatMap(client.eval(scripts.pause, target, id), found(definition, id))),
+      within(
+        "pauseSchedule",
+        definition,
+        id,
+        ({ target }) => Effect.flatMap(client.eval(scripts.pause, target, id), found(definition, id))
+      ),
     resumeSchedule: (definition, id) =>
       within("resumeSchedule", definition, id, ({ target }) =>
         Effect.flatMap(
@@ -399,8 +418,12 @@ export const makeSchedules = (client: RedisClient.Service, open: Open, nextId: (
           found(definition, id)
         )),
     removeSchedule: (definition, id, options) =>
-      within("removeSchedule", definition, id, ({ target }) =>
-        client.eval(scripts.remove, target, id, options?.job === true)),
+      within(
+        "removeSchedule",
+        definition,
+        id,
+        ({ target }) => client.eval(scripts.remove, target, id, options?.job === true)
+      ),
     fireSchedule: (definition, id) =>
       within("fireSchedule", definition, id, ({ target }) =>
         Effect.flatMap(

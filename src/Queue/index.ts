@@ -36,19 +36,8 @@ export {
   type Options
 } from "./Definition.js"
 export type { DeadReason } from "./envelope.js"
-export {
-  type CatchUp,
-  type ScheduleInfo,
-  ScheduleNotFound,
-  type ScheduleOptions,
-  type SchedulePage,
-  type Schedules,
-  type ScheduleTiming,
-  TooManySchedules
-} from "./Schedules.js"
 export { type HandlerByType, type Handlers, handlers } from "./Handlers.js"
 export * from "./operations.js"
-export * from "./scheduleOperations.js"
 export * from "./Queue.js"
 export {
   JobResultInvalid,
@@ -60,4 +49,15 @@ export {
   Unrecoverable,
   unrecoverable
 } from "./QueueError.js"
+export * from "./scheduleOperations.js"
+export {
+  type CatchUp,
+  type ScheduleInfo,
+  ScheduleNotFound,
+  type ScheduleOptions,
+  type SchedulePage,
+  type Schedules,
+  type ScheduleTiming,
+  TooManySchedules
+} from "./Schedules.js"
 export type { Handler, Worker, WorkerOptions } from "./Worker.js"

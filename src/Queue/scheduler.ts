@@ -150,14 +150,24 @@ const run = (
       const { now, outcomes, rows } = yield* ask(moves)
       const at = localNow()
       const fired = outcomes.length - (outcomes.match(/[-mf]/g)?.length ?? 0)
-      if (fired > 0) count.unsafeUpdate(fired, [])
+      if (fired > 0) {
+        count.unsafeUpdate(fired, [])
+      }
       const full = outcomes.includes("f")
-      if (full && !wasFull) yield* Effect.logWarning(`the queue "${name}" is full, so its schedules wait`)
-      if (moves.length > 0) wasFull = full
+      if (full && !wasFull) {
+        yield* Effect.logWarning(`the queue "${name}" is full, so its schedules wait`)
+      }
+      if (moves.length > 0) {
+        wasFull = full
+      }
       looks = moves.length > 0 ? 0 : looks + 1
       moves = full ? [] : plan(rows, now, timing)
-      if (moves.length > 0) return
-      yield* report(rows.filter((row) => row.slot <= now && known.has(row.text)))
+      if (moves.length > 0) {
+        return
+      }
+      yield* report(rows.filter((row) =>
+        row.slot <= now && known.has(row.text)
+      ))
       // Of what is due and has no move, nothing can be made before there is room, or another schedule.
       const next = rows.reduce((least, { slot }) => slot > now && slot < least ? slot : least, Infinity)
       const millis = Math.min(next - now, full ? FULL : pace.poll(looks) * RARELY)

@@ -30,7 +30,10 @@ describe.concurrent("schedules of queues under faults", () => {
           yield* Queue.makeWorker(Ticks, ({ id }) => Effect.sync(() => void ids.push(id)))
           yield* Queue.schedule(Ticks, "tick", { every: "200 millis", payload: null })
           const comes = (count: number) =>
-            Effect.repeat(Effect.sync(() => ids.length), { schedule: Schedule.spaced("20 millis"), until: (n) => n >= count })
+            Effect.repeat(Effect.sync(() => ids.length), {
+              schedule: Schedule.spaced("20 millis"),
+              until: (n) => n >= count
+            })
           yield* comes(2)
           yield* server.kill
           yield* Effect.sleep("1 second")

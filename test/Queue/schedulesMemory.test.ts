@@ -56,55 +56,61 @@ const commandsOf = (definition: Definition) =>
   })
 
 describe("schedules of queues, in memory", () => {
-  it.effect("four processes with skewed clocks, of which some die: each slot is fired once", () =>
-    Effect.gen(function*() {
-      const queue = define({ lease: "5 seconds" })
-      const clock = yield* Effect.clock
-      const jobs = new Map<string, number>()
-      const handler = ({ id }: Queue.Job<unknown>) =>
-        Effect.zipRight(
-          Effect.sync(() => jobs.set(id, (jobs.get(id) ?? 0) + 1)),
-          id.endsWith("75000") ? Effect.delay(Effect.void, "700 millis") : Effect.void
-        )
-      const start = (skew: number) =>
-        Effect.gen(function*() {
-          const process = yield* Effect.withClock(inMemory(Queue.make), skewed(clock, skew))
-          const scope = yield* Scope.make()
-          yield* process.service.makeWorker(queue, handler, { drain: 0 }).pipe(
-            Effect.withClock(skewed(clock, skew)),
-            Scope.extend(scope)
+  it.effect(
+    "four processes with skewed clocks, of which some die: each slot is fired once",
+    () =>
+      Effect.gen(function*() {
+        const queue = define({ lease: "5 seconds" })
+        const clock = yield* Effect.clock
+        const jobs = new Map<string, number>()
+        const handler = ({ id }: Queue.Job<unknown>) =>
+          Effect.zipRight(
+            Effect.sync(() => jobs.set(id, (jobs.get(id) ?? 0) + 1)),
+            id.endsWith("75000") ? Effect.delay(Effect.void, "700 millis") : Effect.void
           )
-          yield* Effect.all(
-            Array.from({ length: 50 }, () =>
-              process.service.schedule(queue, "tick", { every: "15 seconds", payload: { n: 1 } })),
-            { concurrency: "unbounded" }
-          ).pipe(Effect.withClock(skewed(clock, skew)))
-          return { die: Effect.zipRight(Effect.forkDaemon(Scope.close(scope, Exit.void)), process.die) }
-        })
-      const skews = [0, 3_600_000, 12_345, 50_000]
-      const processes = yield* Effect.all(skews.map(start), { concurrency: "unbounded" })
-      for (let i = 0; i < 8; i++) {
-        yield* TestClock.adjust("75 seconds")
-        // In the middle of its job, and of a slot.
-        if (i % 2 === 1) {
-          const which = i % 4
-          yield* processes[which]!.die
-          yield* TestClock.adjust("0 millis")
-          processes[which] = yield* start(skews[which]! + i)
+        const start = (skew: number) =>
+          Effect.gen(function*() {
+            const process = yield* Effect.withClock(inMemory(Queue.make), skewed(clock, skew))
+            const scope = yield* Scope.make()
+            yield* process.service.makeWorker(queue, handler, { drain: 0 }).pipe(
+              Effect.withClock(skewed(clock, skew)),
+              Scope.extend(scope)
+            )
+            yield* Effect.all(
+              Array.from(
+                { length: 50 },
+                () => process.service.schedule(queue, "tick", { every: "15 seconds", payload: { n: 1 } })
+              ),
+              { concurrency: "unbounded" }
+            ).pipe(Effect.withClock(skewed(clock, skew)))
+            return { die: Effect.zipRight(Effect.forkDaemon(Scope.close(scope, Exit.void)), process.die) }
+          })
+        const skews = [0, 3_600_000, 12_345, 50_000]
+        const processes = yield* Effect.all(skews.map(start), { concurrency: "unbounded" })
+        for (let i = 0; i < 8; i++) {
+          yield* TestClock.adjust("75 seconds")
+          // In the middle of its job, and of a slot.
+          if (i % 2 === 1) {
+            const which = i % 4
+            yield* processes[which]!.die
+            yield* TestClock.adjust("0 millis")
+            processes[which] = yield* start(skews[which]! + i)
+          }
         }
-      }
-      yield* TestClock.adjust("14 seconds")
-      const { fired, last } = Option.getOrThrow(yield* Queue.getSchedule(queue, "tick"))
-      const end = DateTime.toEpochMillis(Option.getOrThrow(last))
-      assert.isAtLeast(end, 600_000)
-      assert.strictEqual(fired, end / 15_000)
-      assert.deepStrictEqual(
-        [...jobs.keys()].toSorted(),
-        Array.from({ length: fired }, (_, i) => `schedule:tick:${(i + 1) * 15_000}`).toSorted()
-      )
-      assert.lengthOf((yield* Queue.listSchedules(queue)).schedules, 1)
-      for (const { die } of processes) yield* die
-    }).pipe(Effect.provide(Queue.layerTest)), 120_000)
+        yield* TestClock.adjust("14 seconds")
+        const { fired, last } = Option.getOrThrow(yield* Queue.getSchedule(queue, "tick"))
+        const end = DateTime.toEpochMillis(Option.getOrThrow(last))
+        assert.isAtLeast(end, 600_000)
+        assert.strictEqual(fired, end / 15_000)
+        assert.deepStrictEqual(
+          [...jobs.keys()].toSorted(),
+          Array.from({ length: fired }, (_, i) => `schedule:tick:${(i + 1) * 15_000}`).toSorted()
+        )
+        assert.lengthOf((yield* Queue.listSchedules(queue)).schedules, 1)
+        for (const { die } of processes) yield* die
+      }).pipe(Effect.provide(Queue.layerTest)),
+    120_000
+  )
 
   it.effect("each operation is one command, and has a span with nothing of its jobs", () =>
     Effect.gen(function*() {

@@ -101,11 +101,14 @@ export const schedulesSuite = (
         assert.deepStrictEqual([ended.state, ended.fired, millisOf(ended.last)], ["ended", 1, first])
         assert.isTrue(Option.isNone(ended.next))
         // The same again does not begin again.
-        assert.strictEqual((yield* Queue.schedule(queue, "cron", {
-          cron: "* * * * * *",
-          count: 1,
-          payload: { n: 1 }
-        })).state, "ended")
+        assert.strictEqual(
+          (yield* Queue.schedule(queue, "cron", {
+            cron: "* * * * * *",
+            count: 1,
+            payload: { n: 1 }
+          })).state,
+          "ended"
+        )
       }))
 
     it.scoped("intervals count from the start, and end", () =>
@@ -309,7 +312,9 @@ export const schedulesSuite = (
             services[i % 3]!.schedule(queue, "tick", { every: "100 millis", payload: { n: 1 } })),
           { concurrency: "unbounded" }
         )
-        yield* holds(() => jobs.length >= 3)
+        yield* holds(() =>
+          jobs.length >= 3
+        )
         yield* third!.makeWorker(queue, record)
         yield* Scope.close(scope, Exit.void)
         const now = jobs.length
@@ -335,8 +340,7 @@ export const schedulesSuite = (
         yield* Queue.schedule(queue, "cron", { cron: "0 0 1 1 *", timeZone: "Asia/Tokyo", payload: { n: 9 } })
         yield* Queue.pauseSchedule(queue, "cron")
         yield* Queue.pauseSchedule(queue, "s3")
-        yield* eventually(Effect.map(Queue.listSchedules(queue), ({ schedules }) =>
-          schedules[0]?.id === "s6"))
+        yield* eventually(Effect.map(Queue.listSchedules(queue), ({ schedules }) => schedules[0]?.id === "s6"))
         const ids: Array<string> = []
         let next = Option.some(0)
         while (Option.isSome(next)) {
@@ -387,7 +391,9 @@ export const schedulesSuite = (
         assert.strictEqual((yield* error(Queue.fireSchedule(queue, "none")))._tag, "ScheduleNotFound")
         assert.isFalse(yield* Queue.removeSchedule(queue, "none"))
         const redis = yield* RedisClient
-        for (const key of keysOf(queue.name).all) assert.strictEqual(yield* redis.exists(key), 0)
+        for (const key of keysOf(queue.name).all) {
+          assert.strictEqual(yield* redis.exists(key), 0)
+        }
       }))
 
     it.scoped("a queue has so many schedules and no more", () =>

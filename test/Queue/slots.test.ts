@@ -88,7 +88,15 @@ describe("slots of schedules", () => {
     ])
   })
 
-  const crons = ["*/15 * * * *", "7 * * * *", "*/20 * * 10,11 0", "30 1 * * *", "*/30 2,3 * * *", "5 0,1,2,23 * * *", "0 */2 * * *"]
+  const crons = [
+    "*/15 * * * *",
+    "7 * * * *",
+    "*/20 * * 10,11 0",
+    "30 1 * * *",
+    "*/30 2,3 * * *",
+    "5 0,1,2,23 * * *",
+    "0 */2 * * *"
+  ]
   const shifts = [
     ["Europe/Zurich", "2025-03-30T01:00:00Z"],
     ["Europe/Zurich", "2025-10-26T01:00:00Z"],
@@ -99,48 +107,62 @@ describe("slots of schedules", () => {
   ] as const
 
   it("around a change of the clocks the next slot is always the same one, and later", () => {
-    FastCheck.assert(FastCheck.property(
-      FastCheck.constantFrom(...crons),
-      FastCheck.constantFrom(...shifts),
-      FastCheck.integer({ min: -4 * 3600, max: 4 * 3600 }),
-      (cron, [zone, at], seconds) => {
-        const following = followingOf({ cron, zone })
-        const after = millis(at) + seconds * 1000
-        const slot = following(after)!
-        assert.isAbove(slot, after)
-        // Whoever asks between them gets the same.
-        for (const part of [0.25, 0.5, 0.75]) {
-          assert.strictEqual(following(Math.floor(after + (slot - after) * part)), slot)
+    FastCheck.assert(
+      FastCheck.property(
+        FastCheck.constantFrom(...crons),
+        FastCheck.constantFrom(...shifts),
+        FastCheck.integer({ min: -4 * 3600, max: 4 * 3600 }),
+        (cron, [zone, at], seconds) => {
+          const following = followingOf({ cron, zone })
+          const after = millis(at) + seconds * 1000
+          const slot = following(after)!
+          assert.isAbove(slot, after)
+          // Whoever asks between them gets the same.
+          for (const part of [0.25, 0.5, 0.75]) {
+            assert.strictEqual(following(Math.floor(after + (slot - after) * part)), slot)
+          }
+          assert.strictEqual(following(slot - 1), slot)
         }
-        assert.strictEqual(following(slot - 1), slot)
-      }
-    ), { numRuns: 300 })
+      ),
+      { numRuns: 300 }
+    )
   })
 
   it("a cron of every hour has the slots that its fields name, neither more nor fewer", () => {
-    FastCheck.assert(FastCheck.property(
-      FastCheck.constantFrom(...crons.filter((cron) => cron.split(" ")[1] === "*")),
-      FastCheck.constantFrom(...shifts),
-      FastCheck.integer({ min: -300, max: 0 }),
-      (cron, [zone, at], minutes) => {
-        const from = millis(at) + minutes * MINUTE
-        const until = from + 8 * HOUR
-        const following = followingOf({ cron, zone })
-        const found: Array<number> = []
-        for (let slot = following(from)!; slot <= until; slot = following(slot)!) found.push(slot)
-        const parsed = Cron.unsafeParse(cron, DateTime.zoneUnsafeMakeNamed(zone))
-        const named: Array<number> = []
-        for (let minute = from + MINUTE; minute <= until; minute += MINUTE) {
-          if (Cron.match(parsed, minute)) named.push(minute)
+    FastCheck.assert(
+      FastCheck.property(
+        FastCheck.constantFrom(...crons.filter((cron) => cron.split(" ")[1] === "*")),
+        FastCheck.constantFrom(...shifts),
+        FastCheck.integer({ min: -300, max: 0 }),
+        (cron, [zone, at], minutes) => {
+          const from = millis(at) + minutes * MINUTE
+          const until = from + 8 * HOUR
+          const following = followingOf({ cron, zone })
+          const found: Array<number> = []
+          for (let slot = following(from)!; slot <= until; slot = following(slot)!) found.push(slot)
+          const parsed = Cron.unsafeParse(cron, DateTime.zoneUnsafeMakeNamed(zone))
+          const named: Array<number> = []
+          for (let minute = from + MINUTE; minute <= until; minute += MINUTE) {
+            if (Cron.match(parsed, minute)) named.push(minute)
+          }
+          assert.deepStrictEqual(found, named)
         }
-        assert.deepStrictEqual(found, named)
-      }
-    ), { numRuns: 30 })
+      ),
+      { numRuns: 30 }
+    )
   })
 
   it("intervals count from their start", () => {
     const following = followingOf({ every: 1000, start: 250 })
-    assert.deepStrictEqual([-5, 0, 249, 250, 1249, 1250, 5e14].map(following), [250, 250, 250, 1250, 1250, 2250, 5e14 + 250])
+    assert.deepStrictEqual([-5, 0, 249, 250, 1249, 1250, 5e14].map(following), [
+      250,
+      250,
+      250,
+      1250,
+      1250,
+      2250,
+      5e14 + 250
+    ])
     assert.deepStrictEqual([0, 999, 1000].map(followingOf({ every: 1000 })), [1000, 1000, 2000])
     assert.strictEqual(
       followingOf({ cron: "* * * * *", zone: "UTC", start: millis("2030-01-01T00:00:00Z") })(0),
