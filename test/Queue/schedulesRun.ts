@@ -38,8 +38,13 @@ export interface Report {
 /** Lines `id attempt` of all processes. */
 const runsIn = (folder: string): ReadonlyArray<string> =>
   Fs.readdirSync(folder).flatMap((name) =>
-    Fs.readFileSync(Path.join(folder, name), "utf8").split("\n").filter((line) => line !== "")
+    Fs.readFileSync(Path.join(folder, name), "utf8").split("\n").filter((line) => line.includes(" "))
   )
+
+const hasWorked = (folder: string, pid: number | undefined): boolean => {
+  const path = Path.join(folder, `${pid}.log`)
+  return Fs.existsSync(path) && Fs.statSync(path).size > 0
+}
 
 /** What is wrong with what has happened. */
 const problemsOf = (
@@ -85,6 +90,11 @@ export const run = (
       let now = began
       for (let round = 1; now - began < duration; round++) {
         yield* Effect.sleep(killEvery)
+        // A busy machine takes its time to start a process: that it works shows in what it has written.
+        yield* Effect.repeat(Effect.sync(() => workers.every(({ child }) => hasWorked(folder, child.pid))), {
+          schedule: Schedule.spaced("20 millis"),
+          until: (all) => all
+        })
         // Now and then nobody is left.
         const victims = round % 5 === 2 ? workers.map((_, i) => i) : [round % processes]
         for (const i of victims) {

@@ -291,8 +291,8 @@ export const schedulesSuite = (
         yield* Queue.makeWorker(queue, record)
         yield* holds(() => jobs.length === 2)
         assert.deepStrictEqual(jobs.map(({ attempts, id, payload }) => [attempts, id, payload.n]), [
-          [9, fired[0]!.id, 3],
-          [9, fired[1]!.id, 3]
+          [9, fired[0].id, 3],
+          [9, fired[1].id, 3]
         ])
         assert.strictEqual(Option.getOrThrow(jobs[0]!.schedule).id, "far")
         assert.strictEqual((yield* info(queue, "far")).fired, 0)

@@ -30,9 +30,10 @@ const program = Effect.gen(function*() {
     { concurrency: 5 }
   )
   yield* Effect.all(
-    Array.from({ length: 50 }, () => Queue.schedule(Ticks, "tick", { every, payload: "tick" })),
+    Array.from({ length: 50 }, () => Queue.schedule(Ticks, "tick", { every, payload: "tick", grace: "1 hour" })),
     { concurrency: "unbounded" }
   )
+  Fs.writeSync(file, "up\n")
   return yield* Effect.never
 }).pipe(Effect.scoped, Effect.provide(Queue.layer))
 
