@@ -9,11 +9,11 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
+import { checkWhole, inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
 import type * as RedisClient from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import { nextOf, type Open, type Opened, pageOf, type PageOptions, spanned, timeOf } from "./Control.js"
-import { checkWhole, type Definition, type Enqueued, type EnqueueOptions } from "./Definition.js"
+import { type Definition, type Enqueued, type EnqueueOptions } from "./Definition.js"
 import * as Envelope from "./envelope.js"
 import { checkId, OUTCOMES, prepare } from "./Producer.js"
 import { type PayloadTooLarge, QueueFull } from "./QueueError.js"
@@ -64,7 +64,7 @@ export type CatchUp = "skip" | "last" | "all"
  */
 export type ScheduleOptions<A> =
   & ScheduleTiming
-  & Pick<EnqueueOptions, "priority" | "attempts" | "timeout" | "deduplicate">
+  & Pick<EnqueueOptions, "priority" | "attempts" | "timeout" | "deduplicate" | "group">
   & {
     /** What each of the jobs is about. */
     readonly payload: A
@@ -106,6 +106,7 @@ export interface ScheduleInfo<out A> {
   /** `Left` says why the payload can't be read: another release wrote it, or somebody else. */
   readonly payload: Either.Either<A, string>
   readonly priority: number
+  readonly group: Option.Option<string>
   /** The next slot. */
   readonly next: Option.Option<DateTime.Utc>
   /** The last slot that was fired. */
@@ -300,11 +301,19 @@ const textOf = <A>(
     const end = yield* instantOf(operation, "end", options.end)
     const when = yield* timingFrom(operation, options, start)
     const limits = yield* limitsFrom(operation, options, end)
-    const { attempts, deadline, deduplicate, payload, priority, timeout } = options
-    const job = yield* prepare(operation, definition, { id, attempts, deadline, deduplicate, priority, timeout })
+    const { attempts, deadline, deduplicate, group, payload, priority, timeout } = options
+    const job = yield* prepare(operation, definition, {
+      id,
+      attempts,
+      deadline,
+      deduplicate,
+      group,
+      priority,
+      timeout
+    })
     const text = yield* Envelope.encoderOf(definition, "payload", definition.payload)(operation, payload)
-    const envelope = Envelope.encode({ attempts: job.attempts, timeout: job.timeout, schedule: id }, text)
-    return [JSON.stringify(when), JSON.stringify(limits), job.extras, envelope.slice(1)].join("\0")
+    const envelope = Envelope.encode({ attempts: job.attempts, timeout: job.timeout, group, schedule: id }, text)
+    return [JSON.stringify(when), JSON.stringify(limits), envelope.slice(1), job.extras].join("\0")
   })
 
 /** Nothing when it can't be read. */
@@ -316,7 +325,8 @@ const infoOf = <A>(
     timingOf(text),
     ({ limits, when }) =>
       Option.map(Either.getRight(slots.following(when)), (following): ScheduleInfo<A> => {
-        const [, , extras = "", ...rest] = text.split("\0")
+        const [, , envelope = "", ...extras] = text.split("\0")
+        const job = decode(`{${envelope}`, id)
         const next = flag === "p" || slot === Infinity
           ? undefined
           : flag === "n"
@@ -331,8 +341,9 @@ const infoOf = <A>(
           count: Option.fromNullable(limits.count),
           catchUp: limits.catchUp,
           grace: Duration.millis(limits.grace),
-          payload: Either.mapLeft(decode(`{${rest.join("\0")}`, id).payload, Envelope.whyOf),
-          priority: Number(extras[0]),
+          payload: Either.mapLeft(job.payload, Envelope.whyOf),
+          priority: Number(extras.at(-1)?.[0]),
+          group: Option.fromNullable(job.group),
           next: Option.map(Option.fromNullable(next), timeOf),
           last: Option.map(Option.fromNullable(last), timeOf),
           fired

@@ -35,7 +35,7 @@ export interface Row {
   readonly last: number | undefined
   /** `Infinity` when there is none. */
   readonly slot: number
-  /** JSON of `When`, JSON of `Limits`, and what jobs are enqueued with, as it was given to `upsert`. */
+  /** JSON of `When`, JSON of `Limits`, the envelope of its jobs and their extras, with NUL between them. */
   readonly text: string
 }
 
@@ -78,10 +78,10 @@ local function row(id)
 end
 `
 
-/** What a job of a schedule is enqueued with: its extras, and its envelope but for what its slot adds. */
+/** What a job of a schedule is enqueued with: its envelope but for what its slot adds, and its extras. */
 const making = `
 local function make(id, job, slot)
-  local extras, envelope = string.match(redis.call('HGET', schedules, id), '^[^%z]*%z[^%z]*%z([^%z]*)%z(.*)$')
+  local envelope, extras = string.match(redis.call('HGET', schedules, id), '^[^%z]*%z[^%z]*%z([^%z]*)%z(.*)$')
   return add(job, '{"t":' .. whole(now) .. ',"s":' .. slot .. ',' .. envelope, extras)
 end
 `
@@ -230,9 +230,9 @@ if ARGV[4] == '1' and last ~= '-' then
   local state = state_of(job)
   if state == 'ready' or state == 'delayed' then
     redis.call('ZREM', delayed, job)
-    local level = level_of(job)
+    local level, place = level_of(job), redis.call('HGET', group_of, job)
     forget(job)
-    if state == 'ready' then leave_list(level, job) end
+    if state == 'ready' then leave(level, job, place) end
     if fresh then mark() end
   end
 end

@@ -1,6 +1,7 @@
 import { everywhere } from "../kit/contract.js"
 import { controlSuite } from "./controlSuite.js"
+import { groupsSuite } from "./groupsSuite.js"
 import { schedulesSuite } from "./schedulesSuite.js"
 import { suite } from "./suite.js"
 
-everywhere(suite, controlSuite, schedulesSuite)
+everywhere(suite, controlSuite, groupsSuite, schedulesSuite)

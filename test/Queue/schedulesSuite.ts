@@ -298,6 +298,29 @@ export const schedulesSuite = (
         assert.strictEqual((yield* info(queue, "far")).fired, 0)
       }))
 
+    it.scoped("the jobs of a schedule may have a group", () =>
+      Effect.gen(function*() {
+        const queue = define("grouped", { groups: { concurrency: 1 } })
+        const { jobs, record } = recorder()
+        yield* Queue.makeWorker(queue, record)
+        const made = yield* Queue.schedule(queue, "tick", {
+          every: "100 millis",
+          payload: { n: 1 },
+          group: "acme",
+          priority: 1,
+          count: 2
+        })
+        assert.deepStrictEqual([made.group, made.priority], [Option.some("acme"), 1])
+        yield* holds(() => jobs.length === 2)
+        assert.deepStrictEqual(jobs.map(({ group, priority }) => [group, priority]), [
+          [Option.some("acme"), 1],
+          [Option.some("acme"), 1]
+        ])
+        yield* Queue.pause(queue)
+        const { id } = yield* Queue.fireSchedule(queue, "tick")
+        assert.deepStrictEqual((yield* Queue.list(queue, "ready")).jobs.map((job) => job.id), [id])
+      }))
+
     it.scoped("several runners fire each slot once, and one that comes later goes on", () =>
       Effect.gen(function*() {
         const queue = define("several")
