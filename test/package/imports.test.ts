@@ -17,6 +17,7 @@ const needs: Record<string, ReadonlyArray<string>> = {
   "./ReadWriteLock": ["Lock"],
   "./Semaphore": ["Lock"],
   "./http": ["RateLimiter", "Session"],
+  "./integrations/Reactivity": ["PubSub"],
   "./http/RpcRateLimits": ["RateLimiter"]
 }
 
@@ -28,7 +29,8 @@ const packages: Record<string, ReadonlyArray<string>> = {
   "./integrations/BackingPersistence": ["@effect/experimental"],
   "./integrations/KeyValueStore": ["@effect/platform"],
   "./integrations/PersistedQueueStore": ["@effect/experimental"],
-  "./integrations/RateLimiterStore": ["@effect/experimental"]
+  "./integrations/RateLimiterStore": ["@effect/experimental"],
+  "./integrations/Reactivity": ["@effect/experimental"]
 }
 
 /** These are made of everything. */
