@@ -186,11 +186,12 @@ export const layerWith = (options?: Options): Layer.Layer<Reactivity.Reactivity,
  * declare const sellSeat: Effect.Effect<void>
  *
  * // In each process: the count, and again whenever any of them sells a seat.
- * const counts = Reactivity.stream({ seats: ["hall-1"] }, countSeats).pipe(
+ * const counts = countSeats.pipe(
+ *   Reactivity.stream({ seats: ["hall-1"] }),
  *   Stream.runForEach((count) => Effect.log(`${count} seats`))
  * )
  *
- * const sale = Reactivity.mutation({ seats: ["hall-1"] }, sellSeat)
+ * const sale = sellSeat.pipe(Reactivity.mutation({ seats: ["hall-1"] }))
  *
  * const Live = Layer.provide(RedisReactivity.layer, IoRedis.layerConfig())
  *
