@@ -39,6 +39,7 @@ export { type HandlerByType, type Handlers, handlers } from "./Handlers.js"
 export * from "./operations.js"
 export * from "./Queue.js"
 export {
+  JobResultInvalid,
   JobTimedOut,
   PayloadTooLarge,
   postpone,
