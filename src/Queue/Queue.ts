@@ -19,6 +19,7 @@ import { layer as testServer, RedisTestServer } from "../RedisTestServer.js"
 import { type Control, makeControl, opener } from "./Control.js"
 import { type DeadLetters, makeDeadLetters } from "./DeadLetters.js"
 import type { Definition, Enqueued, EnqueueOptions } from "./Definition.js"
+import { type Groups, makeGroups } from "./Groups.js"
 import * as Producer from "./Producer.js"
 import type { PayloadTooLarge, QueueFull } from "./QueueError.js"
 import * as Wakeups from "./Wakeups.js"
@@ -42,7 +43,7 @@ export interface NewJob<out A> extends EnqueueOptions {
  * @since 0.1.0
  * @category models
  */
-export interface Service extends Control, DeadLetters {
+export interface Service extends Control, DeadLetters, Groups {
   /**
    * Adds a job. Jobs that are added to a queue while a call for it is underway leave together in the next one. When the
    * reply is lost it is asked for again, and the job is added once.
@@ -96,6 +97,7 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
   return {
     ...makeControl(client, open),
     ...makeDeadLetters(client, open),
+    ...makeGroups(client, open),
     ...producer,
     makeWorker: (definition, handler, options) => Worker.make(shared, definition, handler, options)
   }
