@@ -1,5 +1,5 @@
 import { defineConfig } from "vitepress"
-import { sidebar } from "./pages.js"
+import { sidebar } from "../site/pages.js"
 
 const title = "effect-redis-kit"
 

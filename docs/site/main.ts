@@ -3,12 +3,12 @@
  * comments of `src`, builds the site, and fails when a link leads nowhere.
  */
 import { spawnSync } from "node:child_process"
-import { existsSync, readFileSync, rmSync } from "node:fs"
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { deadLinks } from "./links.js"
 
-const docs = fileURLToPath(new URL("./", import.meta.url))
-const site = fileURLToPath(new URL("../build/site", import.meta.url))
+const docs = fileURLToPath(new URL("../", import.meta.url))
+const site = fileURLToPath(new URL("../../build/site", import.meta.url))
 
 const run = (command: string, args: ReadonlyArray<string>) => {
   const { status } = spawnSync(command, args, { cwd: docs, stdio: "inherit", shell: process.platform === "win32" })
@@ -29,15 +29,24 @@ const isInstalled = () => {
     .every(([name, version]) => packages?.[`node_modules/${name}`]?.version === version)
 }
 
+/** What a class has from a tag, an error or a schema says nothing about it. */
+const withoutAncestors = (text: string) =>
+  text.replace(/^#{4,6} (?:Inherited from|Overrides|Extends|Implementation of)\n\n.*?(?=^#|^\*\*\*|$(?![^]))/gms, "")
+
 const node = (script: string, ...args: ReadonlyArray<string>) =>
   run(process.execPath, [`node_modules/${script}`, ...args])
 
 const [command] = process.argv.slice(2)
-if (command !== "build" && command !== "dev") throw new Error("vite-node docs/site.ts build|dev")
+if (command !== "build" && command !== "dev") throw new Error("vite-node docs/site/main.ts build|dev")
 
 if (!isInstalled()) run("npm", ["ci", "--no-audit", "--no-fund"])
 rmSync(`${docs}api`, { recursive: true, force: true })
 node("typedoc/bin/typedoc", "--logLevel", "Error")
+for (const name of readdirSync(`${docs}api`, { recursive: true, encoding: "utf8" })) {
+  if (!name.endsWith(".md")) continue
+  const text = readFileSync(`${docs}api/${name}`, "utf8")
+  writeFileSync(`${docs}api/${name}`, withoutAncestors(text))
+}
 if (command === "build") rmSync(site, { recursive: true, force: true })
 node("vitepress/bin/vitepress.js", command, ".")
 
