@@ -235,4 +235,4 @@ const program = Effect.gen(function*() {
   }
 })
 
-Effect.runPromise(program.pipe(Effect.provide(serverLayer), Effect.scoped) as Effect.Effect<void, unknown>)
+await Effect.runPromise(program.pipe(Effect.provide(serverLayer)))

@@ -93,7 +93,10 @@ export const sidebar = () => [
     collapsed: true,
     items: [
       { text: "All modules", link: "/api/" },
-      ...modules().map((name) => ({ text: name.replace(/\/index$/, ""), link: `/api/${name}` }))
+      ...modules().map((name) => ({
+        text: name.replace(/\/index$/, ""),
+        link: `/api/${name.replace(/(?:^|\/)index$/, "/")}`
+      }))
     ]
   }
 ]

@@ -1,14 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
-import { execFile } from "node:child_process"
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
-import { promisify } from "node:util"
-import { inject } from "vitest"
+import { inject, vi } from "vitest"
 import { deadLinks } from "../../docs/site/links.js"
 import { groups, sidebar, written } from "../../docs/site/pages.js"
-import { viteNode } from "../kit/viteNode.js"
 import "../kit/globalSetup.js"
 
 const root = fileURLToPath(new URL("../../", import.meta.url))
@@ -68,31 +65,36 @@ describe("the documentation site", () => {
 })
 
 describe("getting started", () => {
-  /** The programs of the page, with what they print. */
+  /** The programs of the page. */
   const programs = Array.from(textOf("getting-started").matchAll(/```ts\n(.*?)```/gs), ([, code]) => code!)
   const folder = join(root, "build/getting-started")
 
+  /** What a program prints first. It is run as a module, with these variables of the environment. */
   const run = async (name: string, code: string, env: Readonly<Record<string, string>> = {}) => {
     mkdirSync(folder, { recursive: true })
     const file = join(folder, `${name}.ts`)
     writeFileSync(file, code)
-    const { REDIS_URL: _, ...rest } = process.env
-    const { stdout } = await promisify(execFile)(process.execPath, [...viteNode, file], {
-      cwd: root,
-      env: { ...rest, ...env }
-    })
-    return stdout.trim()
+    vi.stubEnv("REDIS_URL", undefined)
+    for (const [key, value] of Object.entries(env)) vi.stubEnv(key, value)
+    const printed = new Promise<string>((resolve) => vi.spyOn(console, "log").mockImplementation(resolve))
+    try {
+      await import(/* @vite-ignore */ file)
+      return await printed
+    } finally {
+      vi.restoreAllMocks()
+      vi.unstubAllEnvs()
+    }
   }
 
   it("prints what the page says, without a server and on one", async () => {
     const [tickets, test] = programs
-    const prefix = { REDIS_URL: inject("redisUrl"), REDIS_KEY_PREFIX: `started:${crypto.randomUUID()}:` }
-    const lines = await Promise.all([
-      run("tickets", tickets!),
-      run("tickets-live", tickets!, prefix),
-      run("careless", tickets!.replace(/\.pipe\(withLock\(.*?\)\)/, "")),
-      run("minute", test!)
-    ])
+    const server = { REDIS_URL: inject("redisUrl"), REDIS_KEY_PREFIX: `started:${crypto.randomUUID()}:` }
+    const lines = [
+      await run("tickets", tickets!),
+      await run("tickets-on-a-server", tickets!, server),
+      await run("tickets-without-lock", tickets!.replace(/\.pipe\(withLock\(.*?\)\)/, "")),
+      await run("minute", test!)
+    ]
     assert.deepStrictEqual(lines, ["tickets left: 0", "tickets left: 0", "tickets left: 9", "a minute later: gone"])
     for (const line of lines) assert.include(textOf("getting-started"), line)
   }, 120_000)
