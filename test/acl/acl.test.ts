@@ -102,7 +102,7 @@ describe("the rules of the operations guide", () => {
       const missing = [...called(name)].filter((command) =>
         !allowed.some((rule) => rule === command || (subcommands.test(command) && rule.startsWith(`${command}|`)))
       )
-      assert.deepStrictEqual(missing.map((command) => `+${command}`), [])
+      assert.deepStrictEqual(missing.map((command) => `+${command}`), [], `add them to ${name} in docs/operations.md`)
     })
   }
 
