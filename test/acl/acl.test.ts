@@ -76,7 +76,7 @@ const workAs = (name: string, options: RedisConfig.Options) =>
   Effect.gen(function*() {
     yield* capabilities[name]!.pipe(
       Effect.timeout("40 seconds"),
-      Effect.mapError((error) => new RefusedError({ name, error: String(error) }))
+      Effect.mapError((error) => new RefusedError({ message: `${name}: ${error}` }))
     )
     const redis = yield* RedisClient.RedisClient
     for (const refusal of [redis.send("GET", "accounts"), redis.send("FLUSHALL")]) {
@@ -84,7 +84,7 @@ const workAs = (name: string, options: RedisConfig.Options) =>
     }
   }).pipe(Effect.provide(Layers.live({ keyPrefix: "shop:", ...options })), Logger.withMinimumLogLevel(LogLevel.None))
 
-class RefusedError extends Data.TaggedError("RefusedError")<{ readonly name: string; readonly error: string }> {}
+class RefusedError extends Data.TaggedError("RefusedError")<{ readonly message: string }> {}
 
 /** What a server has refused, but for what was refused on purpose. */
 const refused = (log: unknown) =>

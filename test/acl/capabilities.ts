@@ -255,9 +255,11 @@ const stream: Work = Effect.gen(function*() {
   yield* Stream.infoFull(Orders)
   yield* Stream.groups(Orders)
   const tail = yield* Effect.fork(Elements.runDrain(Elements.take(Stream.tail(Orders), 1)))
-  yield* Effect.sleep("100 millis")
-  yield* Stream.append(Orders, { id: "4" })
-  yield* Fiber.join(tail)
+  // It hears of what comes after it has begun.
+  yield* Effect.raceFirst(
+    Fiber.join(tail),
+    Effect.forever(Effect.zipRight(Stream.append(Orders, { id: "4" }), Effect.sleep("50 millis")))
+  )
   yield* Stream.remove(Orders, id)
   yield* Stream.trim(Orders, { maxLength: 2 })
 })
