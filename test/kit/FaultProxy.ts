@@ -42,10 +42,11 @@ interface Pair {
   stalled: boolean
 }
 
-export const make = (server: {
-  readonly host: string
-  readonly port: number
-}): Effect.Effect<FaultProxy, never, Scope.Scope> =>
+/** `rewrite` changes what the server says, for example addresses in it. */
+export const make = (
+  server: { readonly host: string; readonly port: number },
+  rewrite: (chunk: Buffer) => Buffer = (chunk) => chunk
+): Effect.Effect<FaultProxy, never, Scope.Scope> =>
   Effect.gen(function*() {
     const pairs = new Set<Pair>()
     const seen = new Map<string, number>()
@@ -103,7 +104,8 @@ export const make = (server: {
         if (delay === 0) upstream.write(chunk)
         else setTimeout(() => upstream.write(chunk), delay)
       })
-      upstream.on("data", (chunk) => {
+      upstream.on("data", (said) => {
+        const chunk = rewrite(said)
         if (stalls("replies")) {
           pair.stalled = true
           return
