@@ -40,10 +40,12 @@ interface Floor {
 export const load: Load = {
   run: Effect.gen(function*() {
     const { ask, book, bug, check, confirm, paced } = yield* Work
-    for (const { bound, cache, promise } of [
-      { cache: yield* Effect.orDie(Cache.open(Shared)), bound: 0, promise: SHARED },
-      { cache: yield* Effect.orDie(Cache.open(Near)), bound: BOUND, promise: NEAR }
-    ]) {
+    for (
+      const { bound, cache, promise } of [
+        { cache: yield* Effect.orDie(Cache.open(Shared)), bound: 0, promise: SHARED },
+        { cache: yield* Effect.orDie(Cache.open(Near)), bound: BOUND, promise: NEAR }
+      ]
+    ) {
       const source = (key: string) => `source:${cache.name}:${key}`
       const floor = (key: string) => `floor:${cache.name}:${key}`
       const noteFloor = (key: string, version: number) =>

@@ -23,7 +23,11 @@ export const judgeSums = (
   possible: ReadonlyMap<string, number>
 ): ReadonlyArray<string> =>
   [...new Set([...sums.keys(), ...confirmed.keys()])].flatMap((name) => {
-    const [sum, least, most] = [sums, confirmed, possible].map((each) => each.get(name) ?? 0) as [number, number, number]
+    const [sum, least, most] = [sums, confirmed, possible].map((each) => each.get(name) ?? 0) as [
+      number,
+      number,
+      number
+    ]
     return sum < least || sum > most ? [`${name} has ${sum}, of ${least} to ${most}`] : []
   })
 
@@ -60,7 +64,12 @@ export const load: Load = {
       40,
       Effect.suspend(() => {
         const name = pick(NAMES)!
-        return adding("views", name, `counter:{views:${name}}`, ask("Counter.increment", Counter.increment(Views, name)))
+        return adding(
+          "views",
+          name,
+          `counter:{views:${name}}`,
+          ask("Counter.increment", Counter.increment(Views, name))
+        )
       })
     ))
     yield* Effect.forkScoped(paced(
@@ -93,7 +102,9 @@ export const load: Load = {
     Effect.gen(function*() {
       const views = yield* Effect.forEach(NAMES, (name) =>
         Effect.map(Counter.get(Views, name), (n) => [name, n] as const))
-      const sums = (yield* Leaderboard.top(Sums)).map(({ member, score }) => [member, score] as const)
+      const sums = (yield* Leaderboard.top(Sums)).map(({ member, score }) =>
+        [member, score] as const
+      )
       const bests = (yield* Leaderboard.top(Bests)).map(({ member, score }) => [member, score] as const)
       const reached = new Map<string, number>()
       let scored = 0

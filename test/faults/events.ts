@@ -4,7 +4,7 @@
 import { Chunk, Effect, Either, Option, Schema, Stream } from "effect"
 import * as EventStore from "../../src/EventStore/index.js"
 import { judgeReader, readers } from "./streams.js"
-import { type Load, pick, readAll, type Verdict, Work } from "./work.js"
+import { type Load, patient, pick, readAll, type Verdict, Work } from "./work.js"
 
 export const ONCE = "event store: no event twice, versions without holes"
 export const KEPT = "event store: no event is lost"
@@ -41,13 +41,16 @@ export const judgeHistory = (events: ReadonlyArray<Stored>): Omit<Verdict, "prom
 export const load: Load = {
   run: Effect.gen(function*() {
     const { ask, book, bug, confirm, paced, task } = yield* Work
-    const store = yield* Effect.retry(EventStore.open(Counts), { times: 10 }).pipe(Effect.orDie)
+    const store = yield* Effect.orDie(patient(EventStore.open(Counts)))
 
     yield* Effect.forkScoped(
       store.subscribe({ after: "now" }).pipe(
         Stream.runForEachChunk((chunk) =>
-          book.note(`heard:${task.name}`, ...Chunk.toReadonlyArray(chunk).map(({ position }) => position)
-            .flatMap((position) => bug() ? [position, position] : [position]))
+          book.note(
+            `heard:${task.name}`,
+            ...Chunk.toReadonlyArray(chunk).map(({ position }) => position)
+              .flatMap((position) => bug() ? [position, position] : [position])
+          )
         ),
         Effect.tapErrorCause((cause) => book.note("subscription-ended", String(cause)))
       )
@@ -88,7 +91,9 @@ export const load: Load = {
     Effect.gen(function*() {
       const store = yield* EventStore.open(Counts)
       const all = Chunk.toReadonlyArray(yield* Stream.runCollect(store.replay()))
-      const log = new Map(all.map(({ aggregate, id, position, version }) => [id, { aggregate: aggregate.id, version, position }]))
+      const log = new Map(
+        all.map(({ aggregate, id, position, version }) => [id, { aggregate: aggregate.id, version, position }])
+      )
       const histories = yield* Effect.forEach(
         AGGREGATES,
         (aggregate) =>
@@ -104,7 +109,9 @@ export const load: Load = {
       const stored = new Map(histories.flat().map((event) => [event.id, event]))
       const appended = yield* readAll<Appended>(book, "events")
       const repeated = yield* readAll<readonly [string, number, number]>(book, "repeated")
-      const positions = new Set(all.map(({ position }) => position))
+      const positions = new Set(all.map(({ position }) =>
+        position
+      ))
       const confirmed = appended.flatMap(({ id }) => Option.toArray(Option.fromNullable(stored.get(id)?.position)))
       const heard = (yield* readers<string>(book, "heard")).map((read) => judgeReader(read, positions, confirmed))
       return [

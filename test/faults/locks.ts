@@ -162,9 +162,11 @@ const strict = Effect.gen(function*() {
   const planted = bug()
   const one = yield* ask(
     "acquire with minReplicas",
-    Effect.suspend((): Effect.Effect<Lock.Held | Semaphore.Held, Refused, Lock.Lock | Semaphore.Semaphore | Scope.Scope> =>
-      semaphore ? Semaphore.acquire(Few, n, options) : Lock.acquire("strict", options)
-    ),
+    Effect.suspend((): Effect.Effect<
+      Lock.Held | Semaphore.Held,
+      Refused,
+      Lock.Lock | Semaphore.Semaphore | Scope.Scope
+    > => semaphore ? Semaphore.acquire(Few, n, options) : Lock.acquire("strict", options)),
     2000
   ).pipe(Effect.asSome, Effect.catchAll((error) => planted ? Effect.succeedNone : Effect.fail(error)))
   const hold: Hold = { id, name: semaphore ? "few" : "strict", n, from: now(), to: from + LEASE }

@@ -3,7 +3,7 @@
  */
 import { Effect, Either, Schema } from "effect"
 import * as PubSub from "../../src/PubSub/index.js"
-import { type Book, found, type Load, readAll, type Task, together, type Verdict, Work } from "./work.js"
+import { type Book, found, type Load, patient, readAll, type Task, together, type Verdict, Work } from "./work.js"
 
 export const GAPS = "messages: none is missed without a Gap"
 export const ONCE = "messages: none comes twice"
@@ -50,9 +50,8 @@ export const load: Load = {
     const { ask, book, bug, check, paced, task } = yield* Work
     for (const { channel, counted } of channelsOf(task.mode)) {
       const topic = (publisher: string) => `${channel.name} of ${publisher}`
-      const subscription = yield* Effect.retry(
-        PubSub.subscribeScoped(channel, { gaps: true, buffer: { capacity: 100_000 } }),
-        { times: 10 }
+      const subscription = yield* patient(
+        PubSub.subscribeScoped(channel, { gaps: true, buffer: { capacity: 100_000 } })
       )
       const last = new Map<string, number>()
       const seen = new Map<string, Set<number>>()

@@ -5,7 +5,7 @@ import { Effect, Either, Schema, Stream } from "effect"
 import * as ChatRoom from "../../src/ChatRoom/index.js"
 import * as Presence from "../../src/Presence/index.js"
 import { readers } from "./streams.js"
-import { found, type Load, now, readAll, together, type Verdict, Work } from "./work.js"
+import { found, type Load, now, patient, readAll, together, type Verdict, Work } from "./work.js"
 
 export const GONE = "presence: who has left is gone within its time to live"
 export const PRESENT = "presence: who is there is listed"
@@ -77,7 +77,7 @@ export const load: Load = {
   run: Effect.gen(function*() {
     const { ask, book, bug, check, confirm, paced, task } = yield* Work
 
-    yield* Effect.retry(Presence.join(Lobby, "all", task.planted ? `${task.name}?` : task.name), { times: 10 })
+    yield* patient(Presence.join(Lobby, "all", task.planted ? `${task.name}?` : task.name))
 
     let visits = 0
     const visit = Effect.gen(function*() {
@@ -96,8 +96,8 @@ export const load: Load = {
     for (let i = 0; i < 3; i++) yield* Effect.forkScoped(paced(200, visit))
 
     for (const room of ROOMS) {
-      yield* Effect.retry(ChatRoom.join(Chats, room, task.name), { times: 10 })
-      const events = yield* Effect.retry(ChatRoom.subscribe(Chats, room), { times: 10 })
+      yield* patient(ChatRoom.join(Chats, room, task.name))
+      const events = yield* patient(ChatRoom.subscribe(Chats, room))
       yield* Effect.forkScoped(
         events.pipe(
           Stream.runForEach((element) =>

@@ -5,6 +5,7 @@
 import { Clock, Data, Duration, Effect, Exit, Logger, LogLevel, Schedule, Scope, Stream } from "effect"
 import { Redis } from "ioredis"
 import * as Layers from "../../src/Layers.js"
+import * as Bundle from "../kit/bundle.js"
 import * as RealServer from "../kit/RealServer.js"
 import * as Process from "../kit/worker.js"
 import { loads } from "./loads.js"
@@ -84,16 +85,20 @@ const execute = (options: Options): Effect.Effect<Report, unknown, Scope.Scope> 
         (now) => say(`${options.on} ${((now - begun) / 1000).toFixed(1).padStart(6)} s: ${text}`)
       )
 
-    const [servers, record] = yield* Effect.all(
-      [options.on === "cluster" ? cluster(HOT) : sentinel, RealServer.start()],
-      { concurrency: 2 }
+    const [servers, record, program] = yield* Effect.all(
+      [
+        options.on === "cluster" ? cluster(HOT) : sentinel,
+        RealServer.start(),
+        Bundle.make(new URL("./service.ts", import.meta.url))
+      ],
+      { concurrency: "unbounded" }
     )
     const redis = yield* Effect.acquireRelease(
       Effect.sync(() => new Redis(record.url)),
       (redis) => Effect.sync(() => redis.disconnect())
     )
     const book = bookOf(redis)
-    const client = { ...servers.client, commandTimeout: COMMAND_TIMEOUT, connectTimeout: 3000 }
+    const client = { ...servers.client, commandTimeout: COMMAND_TIMEOUT, connectTimeout: 10_000 }
     const taskOf = (name: string): Task => ({
       name,
       client,
@@ -113,7 +118,7 @@ const execute = (options: Options): Effect.Effect<Report, unknown, Scope.Scope> 
       const name = `p${++names}`
       const own = yield* Scope.fork(scope, { _tag: "Sequential" })
       const { child, exit, messages } = yield* Scope.extend(
-        Process.start(new URL("./service.ts", import.meta.url), taskOf(name)),
+        Process.start(program, taskOf(name)),
         own
       )
       const service: Service = { name, child, exit, scope: own, ready: undefined }
@@ -136,6 +141,7 @@ const execute = (options: Options): Effect.Effect<Report, unknown, Scope.Scope> 
     })
     yield* Effect.replicateEffect(launch, options.processes, { discard: true })
     yield* ready
+    if (violations.length > 0) return yield* new RunFailed({ message: violations.join(", ") })
     yield* tell(`${servers.version}, ${options.processes} processes are at work`)
 
     const working = Effect.sync(() => [...services].filter(({ ready }) => ready !== undefined))
@@ -161,7 +167,9 @@ const execute = (options: Options): Effect.Effect<Report, unknown, Scope.Scope> 
         weight: 2,
         happen: (roll) =>
           Effect.gen(function*() {
-            const { child } = choose(roll, yield* working)
+            const all = yield* working
+            if (all.length === 0) return
+            const { child } = choose(roll, all)
             child.kill("SIGSTOP")
             yield* Effect.sleep(between(roll, 500, 5000))
             child.kill("SIGCONT")
@@ -211,8 +219,12 @@ const execute = (options: Options): Effect.Effect<Report, unknown, Scope.Scope> 
       const fault = queue.pop()!
       yield* tell(fault.name)
       happened.set(fault.name, (happened.get(fault.name) ?? 0) + 1)
-      yield* fault.happen(roll)
-      yield* servers.settle
+      yield* Effect.catchAll(
+        fault.happen(roll),
+        (error) => Effect.zipRight(tell(`this did not come to its end: ${error.message}`), servers.mend)
+      )
+      // A busy machine may take its time.
+      yield* Effect.retry(servers.settle, { times: 3 })
       if (++faults % 12 === 0) yield* lookAround
     }
     const seconds = (yield* elapsed) / 1000
@@ -260,7 +272,10 @@ export const run = (options: Options): Effect.Effect<Report, RunFailed> =>
   )
 
 export const table = ({ faults, on, seconds, seed, verdicts, version }: Report): ReadonlyArray<string> => {
-  const width = Math.max(...verdicts.map(({ promise }) => promise.length), ...[...faults.keys()].map((name) => name.length))
+  const width = Math.max(
+    ...verdicts.map(({ promise }) => promise.length),
+    ...[...faults.keys()].map((name) => name.length)
+  )
   const row = (name: string, ...cells: ReadonlyArray<string | number>) =>
     `| ${name.padEnd(width)} | ${cells.map((cell) => String(cell).padStart(10)).join(" | ")} |`
   const total = verdicts.reduce((sum, verdict) => sum + verdict.violations.length, 0)
@@ -275,7 +290,9 @@ export const table = ({ faults, on, seconds, seed, verdicts, version }: Report):
     `|${"-".repeat(width + 2)}|${"-".repeat(12)}|${"-".repeat(12)}|`,
     ...verdicts.map(({ checks, promise, violations }) => row(promise, checks, violations.length)),
     "",
-    ...verdicts.flatMap(({ promise, violations }) => violations.slice(0, 10).map((text) => `WRONG: ${promise}: ${text}`)),
+    ...verdicts.flatMap(({ promise, violations }) =>
+      violations.slice(0, 10).map((text) => `WRONG: ${promise}: ${text}`)
+    ),
     total === 0 ? "no violation" : `${total} violations`
   ]
 }

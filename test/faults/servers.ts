@@ -47,6 +47,8 @@ export interface Servers {
   /** How many replicas a master has. */
   readonly replicas: number
   readonly faults: ReadonlyArray<Fault>
+  /** Ends what a fault has begun and not ended. */
+  readonly mend: Failing
   /** Waits until all are well, and replicas have what their masters had. */
   readonly settle: Failing
 }
@@ -81,7 +83,8 @@ const proxied = (
     return proxies
   })
 
-const field = (info: unknown, name: string): string => new RegExp(`^${name}:(.*?)\r?$`, "m").exec(String(info))?.[1] ?? ""
+const field = (info: unknown, name: string): string =>
+  new RegExp(`^${name}:(.*?)\r?$`, "m").exec(String(info))?.[1] ?? ""
 
 /** Waits until the replicas of this server, if it is a master, have what it has now. */
 const copied = (server: RealServer.Server, replicas: number): Failing =>
@@ -100,6 +103,15 @@ const copied = (server: RealServer.Server, replicas: number): Failing =>
       },
       String
     )
+  })
+
+const mended = (servers: ReadonlyArray<RealServer.Server>, proxies: ReadonlyArray<FaultProxy.FaultProxy>): Failing =>
+  Effect.gen(function*() {
+    for (const { accept, delay, resume } of proxies) yield* Effect.all([accept, delay(0), resume])
+    for (const { restart, resume, running } of servers) {
+      yield* resume
+      if (!(yield* running)) yield* restart
+    }
   })
 
 /** What happens to connections. */
@@ -151,8 +163,14 @@ const networkFaults = (
       weight: 2,
       happen: (roll) => {
         const type = choose(roll, ["normal", "pubsub"])
-        return Effect.flatMap(masters, (all) =>
-          Effect.forEach(roll() < 0.3 ? all : [choose(roll, all)], (server) => server.cli("CLIENT", "KILL", "TYPE", type, "SKIPME", "yes")))
+        return Effect.flatMap(
+          masters,
+          (all) =>
+            Effect.forEach(
+              roll() < 0.3 ? all : [choose(roll, all)],
+              (server) => server.cli("CLIENT", "KILL", "TYPE", type, "SKIPME", "yes")
+            )
+        )
       }
     }
   ]
@@ -169,28 +187,37 @@ export const cluster = (hot: ReadonlyArray<string>): Effect.Effect<Servers, Real
         name: "a master is killed, and comes back when another has its place",
         weight: 3,
         happen: (roll) =>
-          Effect.flatMap(master(roll), (node) =>
-            Effect.all([node.kill, cluster.awaitOk, Effect.sleep(between(roll, 0, 1000)), node.restart]))
+          Effect.flatMap(
+            master(roll),
+            (node) => Effect.all([node.kill, cluster.awaitOk, Effect.sleep(between(roll, 0, 1000)), node.restart])
+          )
       },
       {
         name: "a master is killed, and comes back at once",
         weight: 2,
         happen: (roll) =>
-          Effect.flatMap(master(roll), (node) => Effect.all([node.kill, Effect.sleep(between(roll, 0, 500)), node.restart]))
+          Effect.flatMap(
+            master(roll),
+            (node) => Effect.all([node.kill, Effect.sleep(between(roll, 0, 500)), node.restart])
+          )
       },
       {
         name: "a master stops for a moment",
         weight: 2,
         happen: (roll) =>
-          Effect.flatMap(master(roll), (node) =>
-            Effect.all([node.pause, Effect.sleep(between(roll, 100, 1400)), node.resume]))
+          Effect.flatMap(
+            master(roll),
+            (node) => Effect.all([node.pause, Effect.sleep(between(roll, 100, 1400)), node.resume])
+          )
       },
       {
         name: "a master stops, and goes on when another has its place",
         weight: 2,
         happen: (roll) =>
-          Effect.flatMap(master(roll), (node) =>
-            Effect.all([node.pause, cluster.awaitOk, Effect.sleep(between(roll, 0, 1000)), node.resume]))
+          Effect.flatMap(
+            master(roll),
+            (node) => Effect.all([node.pause, cluster.awaitOk, Effect.sleep(between(roll, 0, 1000)), node.resume])
+          )
       },
       {
         name: "CLUSTER FAILOVER",
@@ -222,6 +249,7 @@ export const cluster = (hot: ReadonlyArray<string>): Effect.Effect<Servers, Real
       client: { clusterNodes: proxies.map(({ host, port }) => ({ host, port })) },
       replicas: 1,
       faults,
+      mend: mended(cluster.nodes, proxies),
       settle: Effect.zipRight(
         cluster.awaitOk,
         Effect.forEach(cluster.nodes, (node) => copied(node, 1), { discard: true })
@@ -239,22 +267,28 @@ export const sentinel: Effect.Effect<Servers, RealServer.RealServerError, Scope.
       name: "the master is killed, and comes back when another has its place",
       weight: 3,
       happen: (roll) =>
-        Effect.flatMap(set.master, (old) =>
-          Effect.all([set.killMaster, Effect.sleep(between(roll, 0, 1000)), old.restart]))
+        Effect.flatMap(
+          set.master,
+          (old) => Effect.all([set.killMaster, Effect.sleep(between(roll, 0, 1000)), old.restart])
+        )
     },
     {
       name: "the master is killed, and comes back at once",
       weight: 2,
       happen: (roll) =>
-        Effect.flatMap(set.master, (server) =>
-          Effect.all([server.kill, Effect.sleep(between(roll, 0, 300)), server.restart]))
+        Effect.flatMap(
+          set.master,
+          (server) => Effect.all([server.kill, Effect.sleep(between(roll, 0, 300)), server.restart])
+        )
     },
     {
       name: "the master stops for a moment",
       weight: 2,
       happen: (roll) =>
-        Effect.flatMap(set.master, (server) =>
-          Effect.all([server.pause, Effect.sleep(between(roll, 100, 1000)), server.resume]))
+        Effect.flatMap(
+          set.master,
+          (server) => Effect.all([server.pause, Effect.sleep(between(roll, 100, 1000)), server.resume])
+        )
     },
     {
       name: "the master stops, and goes on when another has its place",
@@ -280,6 +314,7 @@ export const sentinel: Effect.Effect<Servers, RealServer.RealServerError, Scope.
     },
     replicas: 2,
     faults,
+    mend: mended(all, proxies),
     settle: Effect.zipRight(
       set.awaitOk,
       Effect.forEach(set.servers, (server) => copied(server, 2), { discard: true })

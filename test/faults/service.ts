@@ -1,7 +1,7 @@
 /**
  * One of the processes that use everything at once, until it is killed or told to end. It goes on with each line it gets.
  */
-import { Effect, Layer, Logger, LogLevel } from "effect"
+import { Effect, Layer, Logger, LogLevel, Schedule } from "effect"
 import { Redis } from "ioredis"
 import { once } from "node:events"
 import { createInterface } from "node:readline"
@@ -33,7 +33,8 @@ const program = Effect.gen(function*() {
 await Effect.runPromise(
   program.pipe(
     Effect.scoped,
-    Effect.provide(Layers.live(task.client)),
+    // It may begin while the servers are in trouble.
+    Effect.provide(Layer.retry(Layers.live(task.client), Schedule.spaced("500 millis"))),
     // What goes wrong on the way is what this is about.
     Logger.withMinimumLogLevel(LogLevel.None)
   )

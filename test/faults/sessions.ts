@@ -95,7 +95,10 @@ export const load: Load = {
       const name = bug() ? Session.define({ ...Capped, maxPerUser: 30 }) : undefined
       const many = name === undefined ? capped : yield* Session.open(name)
       yield* Effect.all(
-        Array.from({ length: name === undefined ? 2 : 6 }, () => ask("Session.create", many.create({ userId, data: {} }))),
+        Array.from(
+          { length: name === undefined ? 2 : 6 },
+          () => ask("Session.create", many.create({ userId, data: {} }))
+        ),
         { concurrency: "unbounded" }
       )
       const n = yield* ask("Session.count", capped.count(userId))

@@ -4,7 +4,7 @@
 import { Chunk, Effect, Either, Schedule, Schema, Stream as Streams } from "effect"
 import * as ConsumerGroup from "../../src/ConsumerGroup/index.js"
 import * as Stream from "../../src/Stream/index.js"
-import { type Book, type Load, readAll, type Verdict, Work } from "./work.js"
+import { type Book, type Load, patient, readAll, type Verdict, Work } from "./work.js"
 
 export const KEPT = "streams: no entry is lost"
 export const TAILED = "streams: a tail has every entry once and in order"
@@ -12,9 +12,6 @@ export const HANDLED = "consumer groups: every entry is handled"
 
 const Numbers = Stream.define({ name: "numbers", schema: Schema.Struct({ who: Schema.String }) })
 const Group = ConsumerGroup.define({ stream: Numbers, name: "group", from: "start" })
-
-const patient = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.retry(effect, Schedule.intersect(Schedule.spaced("500 millis"), Schedule.recurs(60)))
 
 const partsOf = (id: string): readonly [number, number] => {
   const [time = 0, n = 0] = id.split("-").map(Number)

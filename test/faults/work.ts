@@ -2,7 +2,7 @@
  * What every load has at hand in its process: the book in which everybody writes down what has happened, and a way to know
  * that a write can't get lost any more.
  */
-import { Cause, Context, Effect, Either, Exit, Option, Scope } from "effect"
+import { Cause, Context, Effect, Either, Exit, Option, Schedule, Scope } from "effect"
 import type { Redis } from "ioredis"
 import type * as Layers from "../../src/Layers.js"
 import { type Connection, RedisClient } from "../../src/RedisClient.js"
@@ -23,7 +23,7 @@ export interface Task {
   readonly planted: boolean
 }
 
-export const COMMAND_TIMEOUT = 3000
+export const COMMAND_TIMEOUT = 5000
 
 /** Milliseconds of a clock that all processes of this machine share, and that never goes back. */
 export const now = (): number => Number(process.hrtime.bigint()) / 1e6
@@ -129,8 +129,15 @@ export class Work extends Context.Tag("test/faults/Work")<Work, Worker>() {}
 
 export const ANSWERED = "every call is answered in time"
 
+/** How much longer than it says a load waits: together they make some hundred calls in a second. */
+const PACE = 2.5
+
 /** Three attempts, each of which takes the command timeout at most, and the time of a busy machine. */
 const ANSWER_TIME = 3 * COMMAND_TIMEOUT + 3000
+
+/** For what must be there before the work begins, and may find the servers in trouble. */
+export const patient = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.retry(effect, Schedule.intersect(Schedule.spaced("500 millis"), Schedule.recurs(100)))
 
 export const chance = (n: number): boolean => Math.random() < n
 
@@ -252,7 +259,7 @@ export const makeWork = (task: Task, redis: Redis): Effect.Effect<Worker, never,
           if (Exit.isFailure(exit) && Cause.isDie(exit.cause)) {
             yield* check(ANSWERED, false, () => Cause.pretty(exit.cause))
           }
-          yield* Effect.sleep(millis * (0.5 + Math.random()))
+          yield* Effect.sleep(PACE * millis * (0.5 + Math.random()))
         }
       })
 
