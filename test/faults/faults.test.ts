@@ -29,7 +29,7 @@ describe("the reliability suite", { concurrent: true }, () => {
 
   it.live("finds every bug that is planted", () =>
     Effect.gen(function*() {
-      const report = yield* run({ on: "sentinel", seconds: 8, seed: 1, processes: 2, planted: true, say })
+      const report = yield* run({ on: "sentinel", seconds: 12, seed: 1, processes: 2, planted: true, say })
       const blind = report.verdicts.filter(({ violations }) => violations.length === 0).map(({ promise }) => promise)
       assert.deepStrictEqual(blind, [], table(report).join("\n"))
     }), 240_000)

@@ -232,7 +232,7 @@ export const makeWork = (task: Task, redis: Redis): Effect.Effect<Worker, never,
         return right ? Effect.void : violation(promise, wrong())
       })
 
-    const bug = () => task.planted && chance(0.1)
+    const bug = () => task.planted && chance(0.3)
 
     const ask: Worker["ask"] = (what, call, patience = 0) =>
       Effect.suspend(() => {
