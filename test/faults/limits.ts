@@ -3,11 +3,11 @@
  */
 import { Effect, Either } from "effect"
 import * as RateLimiter from "../../src/RateLimiter/index.js"
-import { type Load, readAll, type Verdict, Work } from "./work.js"
+import { type Load, now, readAll, type Verdict, Work } from "./work.js"
 
 export const LIMITS = "rate limits: no limit exceeded in any window"
 
-const LIMIT = 10
+const LIMIT = 5
 const WINDOW = 1000
 
 const policies = (["sliding-window", "gcra", "token-bucket", "fixed-window"] as const).map((algorithm) =>
@@ -54,16 +54,24 @@ export const load: Load = {
     const { ask, book, bug, confirm, paced } = yield* Work
     for (const policy of policies) {
       for (const id of IDS) {
-        // Together they ask for more than there is.
+        // More at once than there is, so that every limit is reached all the time.
         yield* Effect.forkScoped(paced(
-          130,
+          300,
           Effect.gen(function*() {
-            const use = ask("RateLimiter.consume", RateLimiter.consume(policy, id, bug() ? { limit: 50 } : {}))
-            const { confirmed, from, result, to } = yield* confirm(`{${id}}`, use)
-            // A refusal is no use.
-            if (Either.isRight(result) && result.right.allowed && confirmed) {
-              yield* book.note("uses", { policy: policy.name, id, from, to })
-            }
+            const use = Effect.gen(function*() {
+              const from = now()
+              const consume = RateLimiter.consume(policy, id, bug() ? { limit: 50 } : {})
+              const decision = yield* Effect.either(ask("RateLimiter.consume", consume))
+              // A refusal is no use.
+              return Either.isRight(decision) && decision.right.allowed
+                ? [{ policy: policy.name, id, from, to: now() } satisfies Use]
+                : []
+            })
+            const { confirmed, result } = yield* confirm(
+              `{${id}}`,
+              Effect.all(Array.from({ length: LIMIT }, () => use), { concurrency: "unbounded" })
+            )
+            if (Either.isRight(result) && confirmed) yield* book.note("uses", ...result.right.flat())
           })
         ))
       }

@@ -32,17 +32,18 @@ if (kinds.length === 0) fail(`--on must be cluster, sentinel or both, but it is 
 const program = Effect.gen(function*() {
   const seed = number("seed")
   yield* Console.log(`seed ${seed}`)
-  const reports = yield* Effect.forEach(kinds, (on) =>
-    run({
+  for (const on of kinds) {
+    const report = yield* run({
       on,
       seed,
       seconds: number("minutes") * 60,
       processes: number("processes"),
       planted: values.planted,
       say: Console.log
-    }))
-  for (const report of reports) yield* Console.log(["", ...table(report)].join("\n"))
-  if (reports.some(({ verdicts }) => verdicts.some(({ violations }) => violations.length > 0))) process.exitCode = 1
+    })
+    yield* Console.log(["", ...table(report), ""].join("\n"))
+    if (report.verdicts.some(({ violations }) => violations.length > 0)) process.exitCode = 1
+  }
 })
 
 await Effect.runPromise(program)
