@@ -8,9 +8,10 @@ import * as Either from "effect/Either"
 import type * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Schema from "effect/Schema"
-import { inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
+import { checkWhole, nonNegativeMillis, positiveMillis } from "../internal/input.js"
 import { checkName } from "../internal/rooms.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
+import type { GroupLimits } from "./groupScripts.js"
 import { LEVELS } from "./keys.js"
 
 /**
@@ -26,14 +27,28 @@ export type Backoff =
   | ((error: unknown, attempt: number) => Duration.DurationInput | Option.Option<Duration.DurationInput>)
 
 /**
- * A queue, with the type of what its jobs are about.
+ * What holds for each group of a queue by itself.
  *
  * @since 0.1.0
  * @category models
  */
-export interface Definition<in out A> {
+export interface GroupDefaults {
+  /** How many jobs of a group may run at once, in all processes together; any number by default. */
+  readonly concurrency?: number | undefined
+  /** No more than `limit` jobs of a group start in any `window`, in all processes together; any number by default. */
+  readonly rate?: { readonly limit: number; readonly window: Duration.DurationInput } | undefined
+}
+
+/**
+ * A queue, with the type of what its jobs are about, and of what their handlers give when the queue has a `result`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Definition<in out A, in out B = unknown> {
   readonly name: string
   readonly payload: Schema.Schema<A, any>
+  readonly result: Schema.Schema<B, any> | undefined
   readonly attempts: number
   readonly backoff: Backoff
   readonly timeout: Duration.DurationInput | undefined
@@ -46,15 +61,21 @@ export interface Definition<in out A> {
     readonly age: Duration.DurationInput
   }
   readonly retryable: (error: unknown) => boolean
+  readonly groups: GroupDefaults | undefined
 }
 
 /**
  * @since 0.1.0
  * @category models
  */
-export interface Options<A, I> {
+export interface Options<A, I, B = unknown, J = unknown> {
   readonly name: string
   readonly payload: Schema.Schema<A, I>
+  /**
+   * What a handler gives; without it anything, which is dropped. A handler that gives something else, or more bytes as
+   * JSON than a payload may have, has failed.
+   */
+  readonly result?: Schema.Schema<B, J> | undefined
   /** How often a job is tried before it is a dead letter; 3 by default, and 1000 at most. */
   readonly attempts?: number | undefined
   /** Exponential from a second on, with jitter, and no more than an hour by default. */
@@ -79,6 +100,8 @@ export interface Options<A, I> {
   } | undefined
   /** Whether another attempt makes sense after an error of the handler; always by default. */
   readonly retryable?: ((error: unknown) => boolean) | undefined
+  /** Its jobs may have a group: groups take turns, and may have limits. Without it there are none. */
+  readonly groups?: GroupDefaults | undefined
 }
 
 /**
@@ -122,6 +145,8 @@ export interface EnqueueOptions {
   /** From then on it is not started, and when it runs it is interrupted: it becomes a dead letter. */
   readonly deadline?: Duration.DurationInput | DateTime.DateTime | undefined
   readonly deduplicate?: Deduplication | undefined
+  /** For queues with groups. Jobs without one are a group, too, which has no limits. */
+  readonly group?: string | undefined
 }
 
 /**
@@ -154,6 +179,7 @@ export interface Job<out A> {
   /** How many there are at most. */
   readonly attempts: number
   readonly priority: number
+  readonly group: Option.Option<string>
   /** By the clock of whoever enqueued it. */
   readonly enqueuedAt: DateTime.Utc
   /** Keeps a value, as JSON, that others can read as long as the job runs. Whether the job still belongs to this worker. */
@@ -166,6 +192,7 @@ export interface Settings {
   readonly timeout: number | undefined
   readonly deadCount: number
   readonly deadAge: number
+  readonly groups: GroupLimits | undefined
 }
 
 /** A second, doubled each time, up to an hour, a fifth more or less. */
@@ -181,21 +208,10 @@ const MOST_JOBS = 1_000_000_000
 /** A string on the server has no more than 512 MiB. */
 const MOST_PAYLOAD = 256 * 1024 * 1024
 
-export const checkWhole = (
-  operation: string,
-  field: string,
-  least: number,
-  most: number,
-  actual: number
-): RedisInputError | undefined =>
-  Number.isSafeInteger(actual) && actual >= least && actual <= most
-    ? undefined
-    : inputError(operation, field, `a whole number from ${least} to ${most}`, actual)
-
 /** Definitions are values of a module, so each is looked at once. */
-const checked = new WeakMap<Definition<any>, Either.Either<Settings, RedisInputError>>()
+const checked = new WeakMap<Definition<any, any>, Either.Either<Settings, RedisInputError>>()
 
-export const settingsOf = <A>(definition: Definition<A>): Either.Either<Settings, RedisInputError> => {
+export const settingsOf = <A>(definition: Definition<A, any>): Either.Either<Settings, RedisInputError> => {
   const known = checked.get(definition)
   if (known !== undefined) return known
   const result = check(definition)
@@ -203,7 +219,7 @@ export const settingsOf = <A>(definition: Definition<A>): Either.Either<Settings
   return result
 }
 
-const check = <A>(definition: Definition<A>): Either.Either<Settings, RedisInputError> => {
+const check = <A>(definition: Definition<A, any>): Either.Either<Settings, RedisInputError> => {
   const operation = "Queue.define"
   const { attempts, deadLetters, lease, maxPayload, maxSize, name, priorities, timeout } = definition
   const bad = checkName(operation, "name", name) ??
@@ -217,8 +233,31 @@ const check = <A>(definition: Definition<A>): Either.Either<Settings, RedisInput
     lease: positiveMillis(operation, "lease", lease),
     timeout: timeout === undefined ? Either.right(undefined) : positiveMillis(operation, "timeout", timeout),
     deadCount: Either.right(deadLetters.count),
-    deadAge: nonNegativeMillis(operation, "deadLetters.age", deadLetters.age)
+    deadAge: nonNegativeMillis(operation, "deadLetters.age", deadLetters.age),
+    groups: definition.groups === undefined
+      ? Either.right(undefined)
+      : checkGroups(operation, "groups.", definition.groups)
   })
+}
+
+/** How many starts of a group are remembered at most. */
+const MOST_STARTS = 1_000_000
+
+/** What stands for none is 0. */
+export const checkGroups = (
+  operation: string,
+  path: string,
+  { concurrency, rate }: GroupDefaults
+): Either.Either<GroupLimits, RedisInputError> => {
+  const bad = (concurrency === undefined
+    ? undefined
+    : checkWhole(operation, `${path}concurrency`, 1, MOST_STARTS, concurrency)) ??
+    (rate === undefined ? undefined : checkWhole(operation, `${path}rate.limit`, 1, MOST_STARTS, rate.limit))
+  if (bad !== undefined) return Either.left(bad)
+  return Either.map(
+    rate === undefined ? Either.right(0) : positiveMillis(operation, `${path}rate.window`, rate.window),
+    (window) => ({ concurrency: concurrency ?? 0, limit: rate?.limit ?? 0, window })
+  )
 }
 
 /**
@@ -244,9 +283,10 @@ const check = <A>(definition: Definition<A>): Either.Either<Settings, RedisInput
  * @since 0.1.0
  * @category constructors
  */
-export const define = <A, I>(options: Options<A, I>): Definition<A> => ({
+export const define = <A, I, B = unknown, J = unknown>(options: Options<A, I, B, J>): Definition<A, B> => ({
   name: options.name,
   payload: options.payload,
+  result: options.result,
   attempts: options.attempts ?? 3,
   backoff: options.backoff ?? defaultBackoff,
   timeout: options.timeout,
@@ -255,5 +295,6 @@ export const define = <A, I>(options: Options<A, I>): Definition<A> => ({
   maxPayload: options.maxPayload ?? 1024 * 1024,
   lease: options.lease ?? "30 seconds",
   deadLetters: { count: options.deadLetters?.count ?? 10_000, age: options.deadLetters?.age ?? "30 days" },
-  retryable: options.retryable ?? (() => true)
+  retryable: options.retryable ?? (() => true),
+  groups: options.groups
 })

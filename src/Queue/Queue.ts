@@ -19,6 +19,7 @@ import { layer as testServer, RedisTestServer } from "../RedisTestServer.js"
 import { type Control, makeControl, opener } from "./Control.js"
 import { type DeadLetters, makeDeadLetters } from "./DeadLetters.js"
 import type { Definition, Enqueued, EnqueueOptions } from "./Definition.js"
+import { type Groups, makeGroups } from "./Groups.js"
 import * as Producer from "./Producer.js"
 import type { PayloadTooLarge, QueueFull } from "./QueueError.js"
 import * as Wakeups from "./Wakeups.js"
@@ -42,28 +43,28 @@ export interface NewJob<out A> extends EnqueueOptions {
  * @since 0.1.0
  * @category models
  */
-export interface Service extends Control, DeadLetters {
+export interface Service extends Control, DeadLetters, Groups {
   /**
    * Adds a job. Jobs that are added to a queue while a call for it is underway leave together in the next one. When the
    * reply is lost it is asked for again, and the job is added once.
    */
   readonly enqueue: <A>(
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     payload: NoInfer<A>,
     options?: EnqueueOptions
   ) => Effect.Effect<Enqueued, PayloadTooLarge | QueueFull | RedisError>
   /** Adds up to 10,000 jobs, all or none; duplicates are dropped and do not count. */
   readonly enqueueAll: <A>(
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     jobs: ReadonlyArray<NewJob<NoInfer<A>>>
   ) => Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError>
   /**
    * A worker that runs a handler for each job until the scope ends. Handlers that run then may go on for a while; jobs
    * that did not end are given back, and that is no failed attempt.
    */
-  readonly makeWorker: <A, E, R>(
-    definition: Definition<A>,
-    handler: Worker.Handler<A, E, R>,
+  readonly makeWorker: <A, B, E, R>(
+    definition: Definition<A, B>,
+    handler: Worker.Handler<A, E, R, NoInfer<B>>,
     options?: Worker.WorkerOptions<E>
   ) => Effect.Effect<Worker.Worker, RedisInputError, Exclude<R, Scope.Scope> | Scope.Scope>
 }
@@ -96,6 +97,7 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
   return {
     ...makeControl(client, open),
     ...makeDeadLetters(client, open),
+    ...makeGroups(client, open),
     ...producer,
     makeWorker: (definition, handler, options) => Worker.make(shared, definition, handler, options)
   }
@@ -141,9 +143,9 @@ export const layerTest: Layer.Layer<Queue | RedisClient | RedisTestServer> = Lay
  * @since 0.1.0
  * @category layers
  */
-export const worker = <A, E, R>(
-  definition: Definition<A>,
-  handler: Worker.Handler<A, E, R>,
+export const worker = <A, B, E, R>(
+  definition: Definition<A, B>,
+  handler: Worker.Handler<A, E, R, NoInfer<B>>,
   options?: Worker.WorkerOptions<E>
 ): Layer.Layer<never, RedisInputError, Queue | Exclude<R, Scope.Scope>> =>
   Layer.scopedDiscard(makeWorker(definition, handler, options))
@@ -159,7 +161,7 @@ export const worker = <A, E, R>(
  * @category accessors
  */
 export const enqueue = <A>(
-  definition: Definition<A>,
+  definition: Definition<A, any>,
   payload: NoInfer<A>,
   options?: EnqueueOptions
 ): Effect.Effect<Enqueued, PayloadTooLarge | QueueFull | RedisError, Queue> =>
@@ -172,7 +174,7 @@ export const enqueue = <A>(
  * @category accessors
  */
 export const enqueueAll = <A>(
-  definition: Definition<A>,
+  definition: Definition<A, any>,
   jobs: ReadonlyArray<NewJob<NoInfer<A>>>
 ): Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError, Queue> =>
   Effect.flatMap(Queue, (service) => service.enqueueAll(definition, jobs))
@@ -183,9 +185,9 @@ export const enqueueAll = <A>(
  * @since 0.1.0
  * @category accessors
  */
-export const makeWorker = <A, E, R>(
-  definition: Definition<A>,
-  handler: Worker.Handler<A, E, R>,
+export const makeWorker = <A, B, E, R>(
+  definition: Definition<A, B>,
+  handler: Worker.Handler<A, E, R, NoInfer<B>>,
   options?: Worker.WorkerOptions<E>
 ): Effect.Effect<Worker.Worker, RedisInputError, Queue | Exclude<R, Scope.Scope> | Scope.Scope> =>
   Effect.flatMap(Queue, (service) => service.makeWorker(definition, handler, options))
@@ -196,9 +198,9 @@ export const makeWorker = <A, E, R>(
  * @since 0.1.0
  * @category accessors
  */
-export const runWorker = <A, E, R>(
-  definition: Definition<A>,
-  handler: Worker.Handler<A, E, R>,
+export const runWorker = <A, B, E, R>(
+  definition: Definition<A, B>,
+  handler: Worker.Handler<A, E, R, NoInfer<B>>,
   options?: Worker.WorkerOptions<E>
 ): Effect.Effect<never, RedisInputError, Queue | Exclude<R, Scope.Scope>> =>
   Effect.scoped(Effect.zipRight(makeWorker(definition, handler, options), Effect.never))

@@ -22,18 +22,19 @@ import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Alarm from "../internal/alarm.js"
-import { inputError, nonNegativeMillis } from "../internal/input.js"
+import { checkWhole, inputError, nonNegativeMillis } from "../internal/input.js"
+import { forkScopedWith } from "../internal/lazyScope.js"
 import { isTraced } from "../internal/telemetry.js"
 import { spanOf } from "../internal/traceparent.js"
 import type { Service as Client } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import { delayOf } from "./backoff.js"
-import { type Backoff, checkWhole, type Definition, type Job, settingsOf } from "./Definition.js"
+import { type Backoff, type Definition, type Job, settingsOf } from "./Definition.js"
 import * as Envelope from "./envelope.js"
 import { UnknownType } from "./Handlers.js"
 import { keysOf } from "./keys.js"
 import * as metrics from "./metrics.js"
-import { JobTimedOut, Postponed, Unrecoverable } from "./QueueError.js"
+import { JobResultInvalid, JobTimedOut, Postponed, Unrecoverable } from "./QueueError.js"
 import * as scripts from "./scripts.js"
 import type { Pace, Registration, Wakeups } from "./Wakeups.js"
 
@@ -78,8 +79,8 @@ export interface Worker {
  * @since 0.1.0
  * @category models
  */
-export interface Handler<in out A, out E, out R> {
-  (job: Job<A>): Effect.Effect<unknown, E, R>
+export interface Handler<in out A, out E, out R, out B = unknown> {
+  (job: Job<A>): Effect.Effect<B, E, R>
   /** @internal */
   readonly [UnknownType]?: (encoded: unknown) => boolean
 }
@@ -95,6 +96,9 @@ export interface Shared {
 
 /** The deadline of a job passed while it ran. */
 class DeadlinePassed extends Data.TaggedError("DeadlinePassed") {}
+
+/** What an attempt fails with besides the errors of its handler. */
+type OwnFailure = JobTimedOut | JobResultInvalid | DeadlinePassed
 
 const complete = Effect.succeed("c")
 
@@ -146,19 +150,22 @@ const again = Schedule.exponential("100 millis").pipe(
 const checkConcurrency = (concurrency: number) =>
   checkWhole("Queue.worker", "concurrency", 1, MOST_CONCURRENCY, concurrency)
 
+/** After how many calls at the latest a queue is asked again whether it is a plain one. */
+const MOST_DETOUR = 1024
+
 const microtask = (f: () => void): void => void Promise.resolve().then(f)
 
-export const make = <A, E, R>(
+export const make = <A, B, E, R>(
   { client, nextWorker, pace, wakeups }: Shared,
-  definition: Definition<A>,
-  handler: Handler<A, E, R>,
+  definition: Definition<A, B>,
+  handler: Handler<A, E, R, NoInfer<B>>,
   options: WorkerOptions<E> = {}
 ): Effect.Effect<Worker, RedisInputError, Exclude<R, Scope.Scope> | Scope.Scope> =>
   Effect.gen(function*() {
     const { name } = definition
     const prefetch = options.prefetch ?? "auto"
     const backoff = options.backoff ?? definition.backoff
-    const { deadAge, deadCount, lease, timeout } = yield* settingsOf(definition)
+    const { deadAge, deadCount, groups, lease, timeout } = yield* settingsOf(definition)
     const drain = yield* nonNegativeMillis("Queue.worker", "drain", options.drain ?? "30 seconds")
     let concurrency = options.concurrency ?? 1
     const bad = checkConcurrency(concurrency) ??
@@ -167,18 +174,21 @@ export const make = <A, E, R>(
 
     const keys = keysOf(name)
     const worker = nextWorker()
-    const workKeys = scripts.keysFor(keys, `${keys.taken}:${worker}`)
+    const script = groups === undefined ? scripts.work : scripts.workInGroups
+    const workKeys = (groups === undefined ? scripts.keysFor : scripts.keysForGroups)(keys, `${keys.taken}:${worker}`)
+    const plainKeys = scripts.keysForPlain(keys, `${keys.taken}:${worker}`)
     const terms: scripts.Terms = {
       cluster: client.mode === "cluster",
       wake: client.key(keys.wake),
       lease,
       deadCount,
-      deadAge
+      deadAge,
+      groups
     }
     const decode = Envelope.decoder(definition)
     const count = metrics.ofWorker(name)
     // The worker may be made where nothing can be interrupted.
-    const forkHandler = Runtime.runFork(
+    const forkHandler = forkScopedWith<R>(
       Runtime.enableRuntimeFlag(yield* Effect.runtime<Exclude<R, Scope.Scope>>(), RuntimeFlags.Interruption)
     )
     const traced = yield* Effect.withFiberRuntime<boolean>((fiber) => Effect.succeed(isTraced(fiber)))
@@ -202,6 +212,9 @@ export const make = <A, E, R>(
     let closed = false
     let scheduled = false
     let pumping = false
+    /** From which call on the queue may be plain, and how many calls it was not the last time. */
+    let plainlyAt = groups === undefined ? 0 : Infinity
+    let detour = 1
     /** Members of leases, and what becomes of the jobs. */
     let settled: Array<string> = []
     const running = new Set<Taken>()
@@ -265,7 +278,7 @@ export const make = <A, E, R>(
     }
 
     /** What becomes of a job whose attempt has failed. */
-    const failed = (job: Taken, attempts: number, cause: Cause.Cause<E | JobTimedOut | DeadlinePassed>) => {
+    const failed = (job: Taken, attempts: number, cause: Cause.Cause<E | OwnFailure>) => {
       const failure = Option.getOrUndefined(Cause.failureOption(cause))
       const attempt = job.failures + 1
       if (failure instanceof Postponed) {
@@ -277,7 +290,7 @@ export const make = <A, E, R>(
         return Effect.sync(() => failedAs(job, "unrecoverable", Cause.fail(failure.error)))
       }
       const error = failure ?? Cause.squash(cause)
-      const known = failure !== undefined && !(failure instanceof JobTimedOut)
+      const known = failure !== undefined && !(failure instanceof JobTimedOut || failure instanceof JobResultInvalid)
       return Effect.suspend(() => {
         if (known && !(definition.retryable(failure) && (options.retryable?.(failure) ?? true))) {
           return Effect.sync(() => failedAs(job, "unrecoverable", cause))
@@ -297,6 +310,22 @@ export const make = <A, E, R>(
       )
     }
 
+    const encodeResult = definition.result === undefined
+      ? undefined
+      : Envelope.encoderOf(definition, "result", definition.result)
+
+    const completed = (job: Taken, attempts: number, value: B): Effect.Effect<string> => {
+      if (encodeResult === undefined) return complete
+      const text = encodeResult("Queue.worker", value)
+      return Either.isRight(text)
+        ? Effect.succeed(`c${text.right}`)
+        : failed(
+          job,
+          attempts,
+          Cause.fail(new JobResultInvalid({ queue: name, id: job.id, detail: text.left.message }))
+        )
+    }
+
     const progressOf = (job: Taken) => (value: unknown): Effect.Effect<boolean, RedisError> =>
       Effect.suspend(() => {
         const text = Either.try((): string | undefined => JSON.stringify(value))
@@ -312,10 +341,11 @@ export const make = <A, E, R>(
         attempt: taken.failures + 1,
         attempts,
         priority: taken.level,
+        group: Option.fromNullable(envelope.group),
         enqueuedAt: DateTime.unsafeMake(envelope.enqueuedAt),
         progress: progressOf(taken)
       }
-      let effect: Effect.Effect<unknown, E | JobTimedOut | DeadlinePassed, R> = Effect.suspend(() => handler(job))
+      let effect: Effect.Effect<B, E | OwnFailure, R> = Effect.suspend(() => handler(job))
       const limit = envelope.timeout ?? timeout
       if (limit !== undefined) {
         effect = Effect.timeoutFail(effect, {
@@ -345,15 +375,19 @@ export const make = <A, E, R>(
           }
         })
       }
-      // An outcome that is there counts, also when the handler was interrupted at its end.
-      return Effect.uninterruptibleMask((restore) =>
-        Effect.matchCauseEffect(restore(Effect.scoped(effect)), {
-          onFailure: (cause) =>
-            taken.ended !== undefined && Cause.isInterrupted(cause) ? interrupted : failed(taken, attempts, cause),
-          onSuccess: () => complete
-        })
-      )
+      return effect
     }
+
+    const outcomeOf = (
+      taken: Taken,
+      attempts: number,
+      exit: Exit.Exit<B, E | OwnFailure>
+    ): Effect.Effect<string> =>
+      Exit.isSuccess(exit)
+        ? completed(taken, attempts, exit.value)
+        : taken.ended !== undefined && Cause.isInterrupted(exit.cause)
+        ? interrupted
+        : failed(taken, attempts, exit.cause)
 
     /** Runs the handler, unless that makes no sense any more. */
     const start = (taken: Taken): void => {
@@ -369,7 +403,10 @@ export const make = <A, E, R>(
       if (now() >= taken.deadline) return bury(taken, "deadline")
       running.add(taken)
       taken.startedAt = lastStart = now()
-      const fiber = forkHandler(effectOf(taken, envelope, envelope.payload.right, attempts))
+      const fiber = forkHandler(
+        effectOf(taken, envelope, envelope.payload.right, attempts),
+        (exit) => outcomeOf(taken, attempts, exit)
+      )
       taken.fiber = fiber
       // It may have been cancelled by its own first step.
       if (taken.ended !== undefined) fiber.unsafeInterruptAsFork(FiberId.none)
@@ -384,7 +421,7 @@ export const make = <A, E, R>(
       if (taken.ended !== "lost") {
         const outcome = Exit.isSuccess(exit) ? exit.value : ""
         if (outcome !== "") {
-          if (outcome === "c") count.completed.unsafeUpdate(1, [])
+          if (outcome.startsWith("c")) count.completed.unsafeUpdate(1, [])
           settled.push(taken.member, outcome)
         } else if (taken.ended === "cancelled") {
           settled.push(taken.member, failedAs(taken, "cancelled"))
@@ -468,9 +505,22 @@ export const make = <A, E, R>(
       settled = []
       const number = ++calls
       let asked = 0
-      const ask = Effect.suspend(() => {
+      const work = Effect.suspend(() => {
         asked = now()
-        return client.eval(scripts.work, { keys: workKeys, call: number }, worker, terms, want, advance, settles)
+        return client.eval(script, { keys: workKeys, call: number }, worker, terms, want, advance, settles)
+      })
+      const completed = number < plainlyAt ? undefined : scripts.completedOf(settles, want)
+      const ask = completed === undefined ? work : Effect.suspend(() => {
+        asked = now()
+        return Effect.flatMap(
+          client.eval(scripts.workPlainly, { keys: plainKeys, call: number }, worker, terms, want, completed),
+          (claimed) => {
+            detour = claimed === undefined ? Math.min(detour * 2, MOST_DETOUR) : 1
+            if (claimed !== undefined) return Effect.succeed(claimed)
+            plainlyAt = number + detour
+            return work
+          }
+        )
       })
       const patiently = Effect.catchAll(ask, (error) =>
         Effect.logWarning(`a worker of the queue "${name}" waits for Redis`).pipe(

@@ -19,6 +19,7 @@ export interface Head {
   readonly attempts?: number | undefined
   readonly timeout?: number | undefined
   readonly traceparent?: string | undefined
+  readonly group?: string | undefined
 }
 
 /** The payload of a job, when it is one of its queue. */
@@ -39,16 +40,20 @@ const textOf = (encoded: unknown): string | undefined => {
   }
 }
 
-/** Makes the payloads of a definition into text. */
-export const payloadEncoder = <A>({ maxPayload, name, payload: schema }: Definition<A>) => {
+/** Makes the values of a field of a definition into text. */
+export const encoderOf = <A>(
+  { maxPayload, name }: Definition<any, any>,
+  field: "payload" | "result",
+  schema: Schema.Schema<A, any>
+) => {
   const encode = Schema.encodeEither(schema)
   // What is wrong may be a secret.
   const refused = (operation: string) =>
-    Either.left(inputError(operation, "payload", String(schema.ast), Redacted.make("")))
-  return (operation: string, payload: A): Either.Either<string, RedisInputError | PayloadTooLarge> => {
+    Either.left(inputError(operation, field, String(schema.ast), Redacted.make("")))
+  return (operation: string, value: A): Either.Either<string, RedisInputError | PayloadTooLarge> => {
     let encoded: Either.Either<unknown, unknown>
     try {
-      encoded = encode(payload)
+      encoded = encode(value)
     } catch {
       return refused(operation)
     }
@@ -70,7 +75,7 @@ const timeOf = (id: string): number => Number.parseInt(id.slice(0, TIME_DIGITS),
 
 /** The time is left out when it is in the id. */
 export const encode = (
-  { attempts, enqueuedAt, timeout, traceparent }: { readonly [K in keyof Head]?: Head[K] | undefined },
+  { attempts, enqueuedAt, group, timeout, traceparent }: { readonly [K in keyof Head]?: Head[K] | undefined },
   payload: string
 ): string => {
   let text = "{"
@@ -78,6 +83,7 @@ export const encode = (
   if (attempts !== undefined) text += `"n":${attempts},`
   if (timeout !== undefined) text += `"o":${timeout},`
   if (traceparent !== undefined) text += `"c":${JSON.stringify(traceparent)},`
+  if (group !== undefined) text += `"g":${JSON.stringify(group)},`
   return `${text}"p":${payload}}`
 }
 
@@ -92,14 +98,15 @@ const parse = (text: string): unknown => {
 const isNumber = (value: unknown): value is number => typeof value === "number"
 
 /** Reads the envelopes of a definition. It never fails: a payload that is none is a `Left`. */
-export const decoder = <A>({ payload }: Definition<A>) => {
+export const decoder = <A>({ payload }: Definition<A, any>) => {
   const decode = Schema.decodeUnknownEither(payload)
   return (text: string, id: string): Envelope<A> => {
     const envelope = parse(text)
     if (typeof envelope !== "object" || envelope === null || !("p" in envelope)) {
       return { enqueuedAt: 0, encoded: undefined, payload: Either.left("an envelope") }
     }
-    const { c, n, o, p, t }: { c?: unknown; n?: unknown; o?: unknown; p: unknown; t?: unknown } = envelope
+    const { c, g, n, o, p, t }: { c?: unknown; g?: unknown; n?: unknown; o?: unknown; p: unknown; t?: unknown } =
+      envelope
     let decoded: Either.Either<A, unknown>
     try {
       decoded = decode(p)
@@ -111,6 +118,7 @@ export const decoder = <A>({ payload }: Definition<A>) => {
       attempts: isNumber(n) ? n : undefined,
       timeout: isNumber(o) ? o : undefined,
       traceparent: typeof c === "string" ? c : undefined,
+      group: typeof g === "string" ? g : undefined,
       encoded: p,
       payload: decoded
     }

@@ -31,14 +31,18 @@ export {
   type Definition,
   type Enqueued,
   type EnqueueOptions,
+  type GroupDefaults,
   type Job,
   type Options
 } from "./Definition.js"
 export type { DeadReason } from "./envelope.js"
+export * from "./groupOperations.js"
+export type { GroupInfo, GroupLimits, GroupPage, GroupPageOptions, Groups } from "./Groups.js"
 export { type HandlerByType, type Handlers, handlers } from "./Handlers.js"
 export * from "./operations.js"
 export * from "./Queue.js"
 export {
+  JobResultInvalid,
   JobTimedOut,
   PayloadTooLarge,
   postpone,

@@ -57,5 +57,13 @@ it("types of queues", () => {
   Queue.worker(Emails, (job: Queue.Job<number>) => Effect.log(job.payload))
   // @ts-expect-error: not the errors of this handler
   Queue.worker(Emails, handler, { retryable: (error: string) => error === "" })
+  // A queue with a result takes only handlers that give it.
+  const Sums = Queue.define({ name: "sums", payload: Schema.Array(Schema.Number), result: Schema.NumberFromString })
+  expectTypeOf(Sums).toEqualTypeOf<Queue.Definition<ReadonlyArray<number>, number>>()
+  Queue.worker(Sums, (job) => Effect.succeed(job.payload.length))
+  // @ts-expect-error: another result
+  Queue.worker(Sums, () => Effect.succeed(""))
+  // @ts-expect-error: none
+  Queue.worker(Sums, () => Effect.void)
   assert.strictEqual(Emails.name, "emails")
 })
