@@ -16,6 +16,7 @@ import { randomBytes } from "node:crypto"
 import { RedisClient } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import { layer as testServer, RedisTestServer } from "../RedisTestServer.js"
+import * as Batch from "./Batch.js"
 import { type Control, makeControl, opener } from "./Control.js"
 import { type DeadLetters, makeDeadLetters } from "./DeadLetters.js"
 import type { Definition, Enqueued, EnqueueOptions } from "./Definition.js"
@@ -66,6 +67,12 @@ export interface Service extends Control, DeadLetters {
     handler: Worker.Handler<A, E, R>,
     options?: Worker.WorkerOptions<E>
   ) => Effect.Effect<Worker.Worker, RedisInputError, Exclude<R, Scope.Scope> | Scope.Scope>
+  /** The same with a handler that takes several jobs at once. */
+  readonly makeBatchWorker: <A, E, R>(
+    definition: Definition<A>,
+    handler: Batch.BatchHandler<A, E, R>,
+    options: Batch.BatchOptions<E>
+  ) => Effect.Effect<Worker.Worker, RedisInputError, Exclude<R, Scope.Scope> | Scope.Scope>
 }
 
 /**
@@ -97,7 +104,8 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
     ...makeControl(client, open),
     ...makeDeadLetters(client, open),
     ...producer,
-    makeWorker: (definition, handler, options) => Worker.make(shared, definition, handler, options)
+    makeWorker: (definition, handler, options) => Worker.make(shared, definition, handler, options),
+    makeBatchWorker: (definition, handler, options) => Batch.make(shared, definition, handler, options)
   }
 })
 
@@ -148,6 +156,33 @@ export const worker = <A, E, R>(
 ): Layer.Layer<never, RedisInputError, Queue | Exclude<R, Scope.Scope>> =>
   Layer.scopedDiscard(makeWorker(definition, handler, options))
 
+/**
+ * A worker that takes several jobs at once, as a layer.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Schema } from "effect"
+ * import { Queue } from "effect-redis-kit"
+ *
+ * const Views = Queue.define({ name: "views", payload: Schema.Struct({ page: Schema.String }) })
+ *
+ * const ViewWorker = Queue.batchWorker(
+ *   Views,
+ *   (jobs) => Effect.log(`${jobs.length} rows, from ${jobs[0].payload.page} on`),
+ *   { size: 500, within: "1 second" }
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const batchWorker = <A, E, R>(
+  definition: Definition<A>,
+  handler: Batch.BatchHandler<A, E, R>,
+  options: Batch.BatchOptions<E>
+): Layer.Layer<never, RedisInputError, Queue | Exclude<R, Scope.Scope>> =>
+  Layer.scopedDiscard(makeBatchWorker(definition, handler, options))
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Accessors
 // ---------------------------------------------------------------------------------------------------------------------
@@ -189,6 +224,19 @@ export const makeWorker = <A, E, R>(
   options?: Worker.WorkerOptions<E>
 ): Effect.Effect<Worker.Worker, RedisInputError, Queue | Exclude<R, Scope.Scope> | Scope.Scope> =>
   Effect.flatMap(Queue, (service) => service.makeWorker(definition, handler, options))
+
+/**
+ * A worker that takes several jobs at once until the scope ends, with what steers it.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const makeBatchWorker = <A, E, R>(
+  definition: Definition<A>,
+  handler: Batch.BatchHandler<A, E, R>,
+  options: Batch.BatchOptions<E>
+): Effect.Effect<Worker.Worker, RedisInputError, Queue | Exclude<R, Scope.Scope> | Scope.Scope> =>
+  Effect.flatMap(Queue, (service) => service.makeBatchWorker(definition, handler, options))
 
 /**
  * Works until it is interrupted.

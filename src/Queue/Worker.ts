@@ -129,7 +129,7 @@ const MOST_AHEAD = 16
 /** Jobs that were taken in advance and can't start for so many milliseconds go back to others. */
 const STUCK = 50
 
-const MOST_CONCURRENCY = 100_000
+export const MOST_CONCURRENCY = 100_000
 
 /** How many leases are renewed in one call. */
 const RENEWED = 1000
@@ -152,7 +152,9 @@ export const make = <A, E, R>(
   { client, nextWorker, pace, wakeups }: Shared,
   definition: Definition<A>,
   handler: Handler<A, E, R>,
-  options: WorkerOptions<E> = {}
+  options: WorkerOptions<E> = {},
+  /** How many jobs it may have at present, when that is not its concurrency. */
+  capacity?: () => number
 ): Effect.Effect<Worker, RedisInputError, Exclude<R, Scope.Scope> | Scope.Scope> =>
   Effect.gen(function*() {
     const { name } = definition
@@ -417,7 +419,8 @@ export const make = <A, E, R>(
 
     // -- calls ---------------------------------------------------------------------------------------------------------
 
-    const room = (): number => paused || stopping ? 0 : Math.max(0, concurrency - running.size - ahead.length)
+    const room = (): number =>
+      paused || stopping ? 0 : Math.max(0, (capacity?.() ?? concurrency) - running.size - ahead.length)
 
     const inAdvance = (): number => {
       if (paused || stopping || limited) return 0

@@ -1,6 +1,7 @@
 /**
  * @since 0.1.0
  */
+export { BatchFailures, batchFailures, type BatchHandler, type BatchOptions, type JobError } from "./Batch.js"
 export {
   type Control,
   type Counts,

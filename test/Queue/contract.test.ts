@@ -1,5 +1,6 @@
 import { everywhere } from "../kit/contract.js"
+import { batchesSuite } from "./batchesSuite.js"
 import { controlSuite } from "./controlSuite.js"
 import { suite } from "./suite.js"
 
-everywhere(suite, controlSuite)
+everywhere(suite, controlSuite, batchesSuite)
