@@ -10,6 +10,7 @@ import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -19,10 +20,10 @@ import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as Scope from "effect/Scope"
 import type { AnySpan } from "effect/Tracer"
 import * as Alarm from "../internal/alarm.js"
-import { inputError, nonNegativeMillis } from "../internal/input.js"
+import { checkWhole, inputError, nonNegativeMillis } from "../internal/input.js"
 import { isTraced } from "../internal/telemetry.js"
 import type { RedisInputError } from "../RedisError.js"
-import { checkWhole, type Definition, type Job, settingsOf } from "./Definition.js"
+import { type Definition, type Job, settingsOf } from "./Definition.js"
 import * as Worker from "./Worker.js"
 
 /**
@@ -76,13 +77,24 @@ export const batchFailures = <E>(
 export type JobError<E> = E extends BatchFailures<infer OfJob> ? OfJob : E
 
 /**
- * When it succeeds, all jobs are complete. When it fails with `batchFailures`, those that are named there have failed.
- * When it fails in any other way, all of them have.
+ * What a handler of batches gives: anything, or, when the queue has a `result`, for each job in their order its result or
+ * what it has failed with.
  *
  * @since 0.1.0
  * @category models
  */
-export type BatchHandler<A, E, R> = (jobs: Arr.NonEmptyReadonlyArray<Job<A>>) => Effect.Effect<unknown, E, R>
+export type BatchResults<B, E> = unknown extends B ? unknown : ReadonlyArray<Either.Either<B, E>>
+
+/**
+ * When it succeeds, all jobs are complete, but for those of a queue with a `result` that it says something else of. When it
+ * fails with `batchFailures`, those that are named there have failed. When it fails in any other way, all of them have.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type BatchHandler<A, E, R, B = unknown> = (
+  jobs: Arr.NonEmptyReadonlyArray<Job<A>>
+) => Effect.Effect<BatchResults<B, E>, E, R>
 
 /**
  * @since 0.1.0
@@ -98,17 +110,17 @@ export interface BatchOptions<E> extends Omit<Worker.WorkerOptions<JobError<E>>,
 }
 
 /** A job that waits to become part of a batch, or for what becomes of it there. */
-interface Entry<A, E> {
+interface Entry<A, B, E> {
   readonly job: Job<A>
   readonly span: AnySpan | undefined
   readonly since: number
-  readonly resume: (outcome: Effect.Effect<void, E>) => void
-  batch: Batch<A, E> | undefined
+  readonly resume: (outcome: Effect.Effect<B, E>) => void
+  batch: Batch<A, B, E> | undefined
 }
 
-interface Batch<A, E> {
+interface Batch<A, B, E> {
   /** Those that are still here. */
-  readonly entries: Set<Entry<A, E>>
+  readonly entries: Set<Entry<A, B, E>>
   fiber: Fiber.RuntimeFiber<unknown, unknown> | undefined
 }
 
@@ -119,9 +131,12 @@ const checkConcurrency = (operation: string, n: number) =>
 
 const isBatchFailures = (u: unknown): u is BatchFailures<any> => u instanceof BatchFailures
 
-/** What becomes of each of the jobs. */
-const outcomesOf = <E>(exit: Exit.Exit<unknown, E>): (id: string) => Exit.Exit<void, JobError<E>> => {
-  if (Exit.isSuccess(exit)) return () => Exit.void
+type OutcomeOf<B, E> = (job: { readonly id: string }) => Exit.Exit<B, E>
+
+/** What becomes of the jobs of a batch, given what its handler says of all of them. */
+const outcomeOf = <E>(exit: Exit.Exit<unknown, E>): OutcomeOf<undefined, JobError<E>> => {
+  const done = Exit.succeed(undefined)
+  if (Exit.isSuccess(exit)) return () => done
   const { cause } = exit
   const failures = Option.getOrUndefined(Option.filter(Cause.failureOption(cause), isBatchFailures))?.failures
   if (failures === undefined) {
@@ -129,16 +144,32 @@ const outcomesOf = <E>(exit: Exit.Exit<unknown, E>): (id: string) => Exit.Exit<v
     return () => all
   }
   // Whatever went wrong besides is nobody's in particular.
-  const others: Exit.Exit<void, JobError<E>> = Cause.size(cause) === 1 ? Exit.void : Exit.failCause(
+  const others = Cause.size(cause) === 1 ? done : Exit.failCause(
     Cause.filter(cause, (part) => !(Cause.isFailType(part) && isBatchFailures(part.error))) as Cause.Cause<JobError<E>>
   )
-  return (id) => failures.has(id) ? Exit.fail(failures.get(id) as JobError<E>) : others
+  return ({ id }) => failures.has(id) ? Exit.fail(failures.get(id) as JobError<E>) : others
 }
 
-export const make = <A, E, R>(
+/** The same for a queue whose jobs have results. */
+const resultOf = <A, B, E>(
+  exit: Exit.Exit<unknown, E>,
+  jobs: ReadonlyArray<Job<A>>
+): OutcomeOf<B, JobError<E>> => {
+  if (Exit.isFailure(exit)) return outcomeOf(exit) as OutcomeOf<B, JobError<E>>
+  const results = exit.value
+  if (!Array.isArray(results) || results.length !== jobs.length || !results.every(Either.isEither)) {
+    const broken = Exit.die(new Error("a batch did not say of each of its jobs what came of it"))
+    return () => broken
+  }
+  const byId = new Map(jobs.map(({ id }, i) => [id, results[i] as Either.Either<B, JobError<E>>]))
+  return ({ id }) =>
+    Either.match(byId.get(id)!, { onLeft: Exit.fail, onRight: Exit.succeed }) as Exit.Exit<B, JobError<E>>
+}
+
+export const make = <A, B, E, R>(
   shared: Worker.Shared,
-  definition: Definition<A>,
-  handler: BatchHandler<A, E, R>,
+  definition: Definition<A, B>,
+  handler: BatchHandler<A, E, R, NoInfer<B>>,
   { concurrency: atOnce = 1, size, within, ...options }: BatchOptions<E>
 ): Effect.Effect<Worker.Worker, RedisInputError, Exclude<R, Scope.Scope> | Scope.Scope> =>
   Effect.uninterruptible(Effect.gen(function*() {
@@ -161,7 +192,7 @@ export const make = <A, E, R>(
 
     let concurrency = atOnce
     /** In the order in which they came. */
-    const waiting = new Set<Entry<A, JobError<E>>>()
+    const waiting = new Set<Entry<A, B, JobError<E>>>()
     let batches = 0
     /** Jobs in batches. */
     let handled = 0
@@ -184,9 +215,9 @@ export const make = <A, E, R>(
     }
 
     const effectOf = (
-      entries: ReadonlySet<Entry<A, JobError<E>>>
+      entries: ReadonlySet<Entry<A, B, JobError<E>>>,
+      jobs: Arr.NonEmptyReadonlyArray<Job<A>>
     ): Effect.Effect<unknown, E, Exclude<R, Scope.Scope>> => {
-      const jobs = Array.from(entries, ({ job }) => job) as unknown as Arr.NonEmptyReadonlyArray<Job<A>>
       const effect = Effect.scoped(Effect.suspend(() => handler(jobs)))
       return traced
         ? Effect.withSpan(effect, `process batch ${name}`, {
@@ -209,7 +240,7 @@ export const make = <A, E, R>(
 
     /** Starts a batch of those that have waited for longest. */
     const begin = (): void => {
-      const batch: Batch<A, JobError<E>> = { entries: new Set(), fiber: undefined }
+      const batch: Batch<A, B, JobError<E>> = { entries: new Set(), fiber: undefined }
       for (const entry of waiting) {
         if (batch.entries.size === size) break
         waiting.delete(entry)
@@ -218,21 +249,24 @@ export const make = <A, E, R>(
       }
       batches++
       handled += batch.entries.size
-      const fiber = fork(effectOf(batch.entries))
+      const jobs = Array.from(batch.entries, ({ job }) => job) as unknown as Arr.NonEmptyReadonlyArray<Job<A>>
+      const fiber = fork(effectOf(batch.entries, jobs))
       batch.fiber = fiber
       fiber.addObserver((exit) => {
         batches--
         handled -= batch.entries.size
-        const outcomeOf = outcomesOf(exit)
+        const outcome = definition.result === undefined
+          ? outcomeOf(exit) as OutcomeOf<B, JobError<E>>
+          : resultOf<A, B, E>(exit, jobs)
         const ended = Array.from(batch.entries)
         batch.entries.clear()
-        for (const { job, resume } of ended) resume(outcomeOf(job.id))
+        for (const { job, resume } of ended) resume(outcome(job))
         flush()
       })
     }
 
     /** A job that is interrupted goes. Nobody needs a batch without jobs. */
-    const leave = (entry: Entry<A, JobError<E>>): Effect.Effect<unknown> => {
+    const leave = (entry: Entry<A, B, JobError<E>>): Effect.Effect<unknown> => {
       if (waiting.delete(entry)) return Effect.void
       const { batch } = entry
       if (batch?.fiber === undefined || !batch.entries.delete(entry)) return Effect.void
@@ -242,16 +276,16 @@ export const make = <A, E, R>(
       return stopping ? Fiber.await(batch.fiber) : Effect.void
     }
 
-    const join = (job: Job<A>, span: AnySpan | undefined): Effect.Effect<void, JobError<E>> =>
-      Effect.async<void, JobError<E>>((resume) => {
-        const entry: Entry<A, JobError<E>> = { job, span, since: now(), resume, batch: undefined }
+    const join = (job: Job<A>, span: AnySpan | undefined): Effect.Effect<B, JobError<E>> =>
+      Effect.async<B, JobError<E>>((resume) => {
+        const entry: Entry<A, B, JobError<E>> = { job, span, since: now(), resume, batch: undefined }
         waiting.add(entry)
         if (hurry || waiting.size >= size || waiting.size === 1) flush()
         return Effect.suspend(() => leave(entry))
       })
 
     const worker = yield* Scope.extend(
-      Worker.make<A, JobError<E>, never>(
+      Worker.make<A, B, JobError<E>, never>(
         shared,
         definition,
         traced

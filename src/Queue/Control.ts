@@ -9,13 +9,13 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
+import { checkWhole, inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
 import { checkName } from "../internal/rooms.js"
 import { withSpan } from "../internal/telemetry.js"
 import type * as RedisClient from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import * as scripts from "./controlScripts.js"
-import { checkWhole, type Definition, settingsOf } from "./Definition.js"
+import { type Definition, settingsOf } from "./Definition.js"
 import { decoder, whyOf } from "./envelope.js"
 import { keysOf } from "./keys.js"
 import type { Notices } from "./scripts.js"
@@ -137,58 +137,61 @@ export type When = { readonly delay: Duration.DurationInput } | { readonly at: D
  */
 export interface Control {
   /** No job of the queue starts anywhere, until it is resumed. Running ones go on, and jobs can be enqueued. */
-  readonly pause: <A>(definition: Definition<A>) => Effect.Effect<void, RedisError>
-  readonly resume: <A>(definition: Definition<A>) => Effect.Effect<void, RedisError>
+  readonly pause: <A>(definition: Definition<A, any>) => Effect.Effect<void, RedisError>
+  readonly resume: <A>(definition: Definition<A, any>) => Effect.Effect<void, RedisError>
   /** How many jobs may run at once, in all processes together; `undefined` for any number. */
   readonly setGlobalConcurrency: <A>(
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     concurrency: number | undefined
   ) => Effect.Effect<void, RedisError>
   /** How many jobs may start in any window, in all processes together; `undefined` for any number. */
   readonly setRateLimit: <A>(
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     rateLimit: QueueRateLimit | undefined
   ) => Effect.Effect<void, RedisError>
   /** How many jobs are in each state. */
-  readonly counts: <A>(definition: Definition<A>) => Effect.Effect<Counts, RedisError>
+  readonly counts: <A>(definition: Definition<A, any>) => Effect.Effect<Counts, RedisError>
   /** The counts, the settings, and what became of earlier jobs. */
-  readonly status: <A>(definition: Definition<A>) => Effect.Effect<Status, RedisError>
+  readonly status: <A>(definition: Definition<A, any>) => Effect.Effect<Status, RedisError>
   /**
    * Some of the jobs of a state: those that wait in the order in which they will start, running ones by the end of their
    * leases, dead ones from the oldest. As jobs come and go, a page can repeat some of the one before, or miss some.
    */
   readonly list: <A>(
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     state: JobState,
     options?: PageOptions
   ) => Effect.Effect<JobPage<JobInfo<A>>, RedisError>
-  readonly get: <A>(definition: Definition<A>, id: string) => Effect.Effect<Option.Option<JobInfo<A>>, RedisError>
+  readonly get: <A>(definition: Definition<A, any>, id: string) => Effect.Effect<Option.Option<JobInfo<A>>, RedisError>
   /** What the handler of a running job has told last. */
-  readonly progress: <A>(definition: Definition<A>, id: string) => Effect.Effect<Option.Option<unknown>, RedisError>
+  readonly progress: <A>(
+    definition: Definition<A, any>,
+    id: string
+  ) => Effect.Effect<Option.Option<unknown>, RedisError>
   /** Removes a job that does not run. */
   readonly remove: <A>(
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     id: string
   ) => Effect.Effect<void, JobNotFound | JobIsRunning | RedisError>
   /**
    * Interrupts the handler of a running job, wherever it runs. The job becomes a dead letter. Returns whether it runs;
    * when it ends by itself meanwhile, nothing happens.
    */
-  readonly cancel: <A>(definition: Definition<A>, id: string) => Effect.Effect<boolean, RedisError>
+  readonly cancel: <A>(definition: Definition<A, any>, id: string) => Effect.Effect<boolean, RedisError>
   /** Makes a delayed job ready, at its priority. */
   readonly promote: <A>(
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     id: string
   ) => Effect.Effect<void, JobNotFound | JobNotDelayed | RedisError>
   /** Changes when a delayed job is due, or has its next attempt. */
   readonly changeDelay: <A>(
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     id: string,
     when: When
   ) => Effect.Effect<void, JobNotFound | JobNotDelayed | RedisError>
   /** Gives a job that waits another priority. It comes behind those that have it already. */
   readonly changePriority: <A>(
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     id: string,
     priority: number
   ) => Effect.Effect<void, JobNotFound | JobNotWaiting | RedisError>
@@ -197,7 +200,7 @@ export interface Control {
    * `delayed: false` only those that are ready are removed.
    */
   readonly drain: <A>(
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     options?: { readonly delayed?: boolean | undefined }
   ) => Effect.Effect<number, RedisError>
   /**
@@ -205,7 +208,7 @@ export interface Control {
    * `force` their workers lose them.
    */
   readonly obliterate: <A>(
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     options?: { readonly force?: boolean | undefined }
   ) => Effect.Effect<void, QueueIsBusy | RedisError>
 }
@@ -312,7 +315,7 @@ export const timeOf = (millis: number): DateTime.Utc =>
 /** Checks what every operation is given, and knows what it needs of a definition. */
 export const opener =
   (notices: Pick<Notices, "cluster">, client: RedisClient.Service) =>
-  <A>(operation: string, definition: Definition<A>, id?: string): Either.Either<Opened<A>, RedisInputError> => {
+  <A>(operation: string, definition: Definition<A, any>, id?: string): Either.Either<Opened<A>, RedisInputError> => {
     const bad = id === undefined ? undefined : checkName(operation, "id", id)
     if (bad !== undefined) return Either.left(bad)
     return Either.map(settingsOf(definition), () => {
@@ -365,7 +368,7 @@ export const nextOf = (next: number): Option.Option<number> => next === 0 ? Opti
 /** Makes the span of an operation of a queue. */
 export const spanned = <A, B, E>(
   operation: string,
-  { name }: Definition<A>,
+  { name }: Definition<A, any>,
   effect: Effect.Effect<B, E>
 ): Effect.Effect<B, E> => withSpan(effect, `queue.${operation}`, () => ({ "effect_redis.queue.name": name }))
 
@@ -386,7 +389,7 @@ export const makeControl = (client: RedisClient.Service, open: Open): Control =>
   /** Checks a definition and perhaps an id, and makes the span. */
   const within = <A, B, E>(
     operation: string,
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     id: string | undefined,
     use: (opened: Opened<A>) => Effect.Effect<B, E>
   ): Effect.Effect<B, E | RedisInputError> => {
@@ -396,7 +399,7 @@ export const makeControl = (client: RedisClient.Service, open: Open): Control =>
 
   const configure = <A>(
     operation: string,
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     settings: Readonly<Record<string, string | number>>
   ) =>
     within(
@@ -409,7 +412,7 @@ export const makeControl = (client: RedisClient.Service, open: Open): Control =>
   /** Changes a job. `refused` is the error for one that is in the wrong state. */
   const change = <A, E>(
     operation: string,
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     id: string,
     use: (target: scripts.Target) => Effect.Effect<scripts.Outcome, RedisError>,
     refused: (state: JobState) => E
@@ -425,10 +428,10 @@ export const makeControl = (client: RedisClient.Service, open: Open): Control =>
             )
       ))
 
-  const notDelayed = <A>({ name }: Definition<A>, id: string) => (state: JobState) =>
+  const notDelayed = <A>({ name }: Definition<A, any>, id: string) => (state: JobState) =>
     new JobNotDelayed({ queue: name, id, state })
 
-  const status = <A>(operation: string, definition: Definition<A>) =>
+  const status = <A>(operation: string, definition: Definition<A, any>) =>
     within(operation, definition, undefined, ({ target }) => client.eval(scripts.status, target))
 
   const countsOf = ({ dead, delayed, ready, running }: scripts.Status): Counts => ({ ready, delayed, running, dead })

@@ -89,26 +89,26 @@ export interface ReplayOptions {
 export interface DeadLetters {
   /** Some of the dead letters, the newest first by default. */
   readonly deadLetters: <A>(
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     options?: PageOptions & { readonly order?: "newest" | "oldest" | undefined }
   ) => Effect.Effect<DeadLetterPage<A>, RedisError>
   readonly deadLetter: <A>(
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     id: string
   ) => Effect.Effect<Option.Option<DeadLetter<A>>, RedisError>
-  readonly deadLetterCount: <A>(definition: Definition<A>) => Effect.Effect<number, RedisError>
+  readonly deadLetterCount: <A>(definition: Definition<A, any>) => Effect.Effect<number, RedisError>
   /**
    * Makes a dead letter ready again, behind the others of its priority. Its deadline is forgotten. Of several at the same
    * time one succeeds.
    */
   readonly replay: <A>(
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     id: string,
     options?: ReplayOptions
   ) => Effect.Effect<void, JobNotFound | JobNotDead | RedisError>
   /** The same for several. Returns how many of them were dead letters. */
   readonly replayMany: <A>(
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     ids: ReadonlyArray<string>,
     options?: ReplayOptions
   ) => Effect.Effect<number, RedisError>
@@ -117,18 +117,18 @@ export interface DeadLetters {
    * Returns how many.
    */
   readonly replayWhere: <A>(
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     predicate: (letter: DeadLetter<A>) => boolean,
     options?: ReplayOptions
   ) => Effect.Effect<number, RedisError>
   /** Removes dead letters. Returns how many of them there were. */
   readonly removeDeadLetters: <A>(
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     ids: ReadonlyArray<string>
   ) => Effect.Effect<number, RedisError>
   /** Removes all dead letters of at least this age, step by step. Returns how many. */
   readonly cleanDeadLetters: <A>(
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     age: Duration.DurationInput
   ) => Effect.Effect<number, RedisError>
 }
@@ -198,7 +198,7 @@ const LOOKED_AT = 100
 export const makeDeadLetters = (client: RedisClient.Service, open: Open): DeadLetters => {
   const within = <A, B, E>(
     operation: string,
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     ids: ReadonlyArray<string>,
     use: (opened: Opened<A>) => Effect.Effect<B, E>
   ): Effect.Effect<B, E | RedisInputError> => {

@@ -8,7 +8,7 @@ import * as Either from "effect/Either"
 import type * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Schema from "effect/Schema"
-import { inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
+import { checkWhole, nonNegativeMillis, positiveMillis } from "../internal/input.js"
 import { checkName } from "../internal/rooms.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import { LEVELS } from "./keys.js"
@@ -26,14 +26,15 @@ export type Backoff =
   | ((error: unknown, attempt: number) => Duration.DurationInput | Option.Option<Duration.DurationInput>)
 
 /**
- * A queue, with the type of what its jobs are about.
+ * A queue, with the type of what its jobs are about, and of what their handlers give when the queue has a `result`.
  *
  * @since 0.1.0
  * @category models
  */
-export interface Definition<in out A> {
+export interface Definition<in out A, in out B = unknown> {
   readonly name: string
   readonly payload: Schema.Schema<A, any>
+  readonly result: Schema.Schema<B, any> | undefined
   readonly attempts: number
   readonly backoff: Backoff
   readonly timeout: Duration.DurationInput | undefined
@@ -52,9 +53,14 @@ export interface Definition<in out A> {
  * @since 0.1.0
  * @category models
  */
-export interface Options<A, I> {
+export interface Options<A, I, B = unknown, J = unknown> {
   readonly name: string
   readonly payload: Schema.Schema<A, I>
+  /**
+   * What a handler gives; without it anything, which is dropped. A handler that gives something else, or more bytes as
+   * JSON than a payload may have, has failed.
+   */
+  readonly result?: Schema.Schema<B, J> | undefined
   /** How often a job is tried before it is a dead letter; 3 by default, and 1000 at most. */
   readonly attempts?: number | undefined
   /** Exponential from a second on, with jitter, and no more than an hour by default. */
@@ -181,21 +187,10 @@ const MOST_JOBS = 1_000_000_000
 /** A string on the server has no more than 512 MiB. */
 const MOST_PAYLOAD = 256 * 1024 * 1024
 
-export const checkWhole = (
-  operation: string,
-  field: string,
-  least: number,
-  most: number,
-  actual: number
-): RedisInputError | undefined =>
-  Number.isSafeInteger(actual) && actual >= least && actual <= most
-    ? undefined
-    : inputError(operation, field, `a whole number from ${least} to ${most}`, actual)
-
 /** Definitions are values of a module, so each is looked at once. */
-const checked = new WeakMap<Definition<any>, Either.Either<Settings, RedisInputError>>()
+const checked = new WeakMap<Definition<any, any>, Either.Either<Settings, RedisInputError>>()
 
-export const settingsOf = <A>(definition: Definition<A>): Either.Either<Settings, RedisInputError> => {
+export const settingsOf = <A>(definition: Definition<A, any>): Either.Either<Settings, RedisInputError> => {
   const known = checked.get(definition)
   if (known !== undefined) return known
   const result = check(definition)
@@ -203,7 +198,7 @@ export const settingsOf = <A>(definition: Definition<A>): Either.Either<Settings
   return result
 }
 
-const check = <A>(definition: Definition<A>): Either.Either<Settings, RedisInputError> => {
+const check = <A>(definition: Definition<A, any>): Either.Either<Settings, RedisInputError> => {
   const operation = "Queue.define"
   const { attempts, deadLetters, lease, maxPayload, maxSize, name, priorities, timeout } = definition
   const bad = checkName(operation, "name", name) ??
@@ -244,9 +239,10 @@ const check = <A>(definition: Definition<A>): Either.Either<Settings, RedisInput
  * @since 0.1.0
  * @category constructors
  */
-export const define = <A, I>(options: Options<A, I>): Definition<A> => ({
+export const define = <A, I, B = unknown, J = unknown>(options: Options<A, I, B, J>): Definition<A, B> => ({
   name: options.name,
   payload: options.payload,
+  result: options.result,
   attempts: options.attempts ?? 3,
   backoff: options.backoff ?? defaultBackoff,
   timeout: options.timeout,

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import type { Definition, Job } from "./Definition.js"
 
@@ -20,11 +20,11 @@ export const UnknownType: unique symbol = Symbol.for("effect-redis-kit/Queue/Unk
  * @since 0.1.0
  * @category models
  */
-export type Handlers<A extends { readonly _tag: string }> = {
+export type Handlers<A extends { readonly _tag: string }, B = unknown> = {
   readonly [Tag in A["_tag"]]: (
     payload: Extract<A, { readonly _tag: Tag }>,
     job: Job<Extract<A, { readonly _tag: Tag }>>
-  ) => Effect.Effect<unknown, any, any>
+  ) => Effect.Effect<B, any, any>
 }
 
 type ErrorOf<H> = {
@@ -41,8 +41,8 @@ type ContextOf<H> = {
  * @since 0.1.0
  * @category models
  */
-export interface HandlerByType<A, out E, out R> {
-  (job: Job<A>): Effect.Effect<void, E, R>
+export interface HandlerByType<A, out E, out R, out B = unknown> {
+  (job: Job<A>): Effect.Effect<B, E, R>
   /** @internal */
   readonly [UnknownType]: (encoded: unknown) => boolean
 }
@@ -77,16 +77,15 @@ export interface HandlerByType<A, out E, out R> {
  * @since 0.1.0
  * @category constructors
  */
-export const handlers = <A extends { readonly _tag: string }, H extends Handlers<A>>(
-  _definition: Definition<A>,
+export const handlers = <A extends { readonly _tag: string }, B, H extends Handlers<A, B>>(
+  _definition: Definition<A, B>,
   handlers: H & { readonly [K in Exclude<keyof H, A["_tag"]>]: never }
-): HandlerByType<A, ErrorOf<H>, ContextOf<H>> => {
+): HandlerByType<A, ErrorOf<H>, ContextOf<H>, B> => {
   const byTag: Readonly<
-    Record<string, (payload: A, job: Job<A>) => Effect.Effect<unknown, ErrorOf<H>, ContextOf<H>>>
+    Record<string, (payload: A, job: Job<A>) => Effect.Effect<B, ErrorOf<H>, ContextOf<H>>>
   > = handlers
   return Object.assign(
-    (job: Job<A>): Effect.Effect<void, ErrorOf<H>, ContextOf<H>> =>
-      Effect.asVoid(byTag[job.payload._tag]!(job.payload, job)),
+    (job: Job<A>): Effect.Effect<B, ErrorOf<H>, ContextOf<H>> => byTag[job.payload._tag]!(job.payload, job),
     {
       [UnknownType]: (encoded: unknown) =>
         Predicate.hasProperty(encoded, "_tag") && typeof encoded._tag === "string" &&

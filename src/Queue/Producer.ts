@@ -12,14 +12,13 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
-import { inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
+import { checkWhole, inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
 import { checkName } from "../internal/rooms.js"
 import { isTraced } from "../internal/telemetry.js"
 import { traceparentOf } from "../internal/traceparent.js"
 import type { Service as Client } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import {
-  checkWhole,
   type Deduplication,
   type Definition,
   type Enqueued,
@@ -41,12 +40,12 @@ const BATCH = 500
 
 export interface Producer {
   readonly enqueue: <A>(
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     payload: A,
     options?: EnqueueOptions
   ) => Effect.Effect<Enqueued, PayloadTooLarge | QueueFull | RedisError>
   readonly enqueueAll: <A>(
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     jobs: ReadonlyArray<EnqueueOptions & { readonly payload: A }>
   ) => Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError>
 }
@@ -146,7 +145,7 @@ const deduplicationOf = (
 
 const prepare = <A>(
   operation: string,
-  { priorities }: Definition<A>,
+  { priorities }: Definition<A, any>,
   { at, attempts, deadline, deduplicate, delay, id, priority = 0, timeout }: EnqueueOptions
 ): Either.Either<Prepared, RedisInputError> => {
   const bad = (id === undefined ? undefined : checkId(operation, "id", id)) ??
@@ -182,7 +181,7 @@ const prepare = <A>(
 /** What all jobs of a definition need. */
 interface Compiled<A> {
   readonly route: Route
-  readonly encode: ReturnType<typeof Envelope.payloadEncoder<A>>
+  readonly encode: ReturnType<typeof Envelope.encoderOf<A>>
   readonly count: ReturnType<typeof metrics.enqueuedTo>
 }
 
@@ -204,11 +203,11 @@ export const make = (
   Effect.gen(function*() {
     const fork = yield* FiberSet.makeRuntime<never>()
     const lines = new Map<string, Line>()
-    const compiled = new WeakMap<Definition<any>, Compiled<any>>()
+    const compiled = new WeakMap<Definition<any, any>, Compiled<any>>()
     let calls = 0
     let ids = 0
 
-    const compile = <A>(definition: Definition<A>): Compiled<A> => {
+    const compile = <A>(definition: Definition<A, any>): Compiled<A> => {
       const known = compiled.get(definition)
       if (known !== undefined) return known
       const keys = keysOf(definition.name)
@@ -219,7 +218,7 @@ export const make = (
           keysForAdd: scripts.keysForAdd(keys, memory),
           notices: { cluster: client.mode === "cluster", wake: client.key(keys.wake) }
         },
-        encode: Envelope.payloadEncoder(definition),
+        encode: Envelope.encoderOf(definition, "payload", definition.payload),
         count: metrics.enqueuedTo(definition.name)
       }
       compiled.set(definition, made)
@@ -319,7 +318,7 @@ export const make = (
 
     const add = <A>(
       operation: string,
-      definition: Definition<A>,
+      definition: Definition<A, any>,
       jobs: ReadonlyArray<EnqueueOptions & { readonly payload: A }>,
       all: boolean
     ): Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError> => {

@@ -49,28 +49,28 @@ export interface Service extends Control, DeadLetters {
    * reply is lost it is asked for again, and the job is added once.
    */
   readonly enqueue: <A>(
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     payload: NoInfer<A>,
     options?: EnqueueOptions
   ) => Effect.Effect<Enqueued, PayloadTooLarge | QueueFull | RedisError>
   /** Adds up to 10,000 jobs, all or none; duplicates are dropped and do not count. */
   readonly enqueueAll: <A>(
-    definition: Definition<A>,
+    definition: Definition<A, any>,
     jobs: ReadonlyArray<NewJob<NoInfer<A>>>
   ) => Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError>
   /**
    * A worker that runs a handler for each job until the scope ends. Handlers that run then may go on for a while; jobs
    * that did not end are given back, and that is no failed attempt.
    */
-  readonly makeWorker: <A, E, R>(
-    definition: Definition<A>,
-    handler: Worker.Handler<A, E, R>,
+  readonly makeWorker: <A, B, E, R>(
+    definition: Definition<A, B>,
+    handler: Worker.Handler<A, E, R, NoInfer<B>>,
     options?: Worker.WorkerOptions<E>
   ) => Effect.Effect<Worker.Worker, RedisInputError, Exclude<R, Scope.Scope> | Scope.Scope>
   /** The same with a handler that takes several jobs at once. */
-  readonly makeBatchWorker: <A, E, R>(
-    definition: Definition<A>,
-    handler: Batch.BatchHandler<A, E, R>,
+  readonly makeBatchWorker: <A, B, E, R>(
+    definition: Definition<A, B>,
+    handler: Batch.BatchHandler<A, E, R, NoInfer<B>>,
     options: Batch.BatchOptions<E>
   ) => Effect.Effect<Worker.Worker, RedisInputError, Exclude<R, Scope.Scope> | Scope.Scope>
 }
@@ -149,9 +149,9 @@ export const layerTest: Layer.Layer<Queue | RedisClient | RedisTestServer> = Lay
  * @since 0.1.0
  * @category layers
  */
-export const worker = <A, E, R>(
-  definition: Definition<A>,
-  handler: Worker.Handler<A, E, R>,
+export const worker = <A, B, E, R>(
+  definition: Definition<A, B>,
+  handler: Worker.Handler<A, E, R, NoInfer<B>>,
   options?: Worker.WorkerOptions<E>
 ): Layer.Layer<never, RedisInputError, Queue | Exclude<R, Scope.Scope>> =>
   Layer.scopedDiscard(makeWorker(definition, handler, options))
@@ -176,9 +176,9 @@ export const worker = <A, E, R>(
  * @since 0.1.0
  * @category layers
  */
-export const batchWorker = <A, E, R>(
-  definition: Definition<A>,
-  handler: Batch.BatchHandler<A, E, R>,
+export const batchWorker = <A, B, E, R>(
+  definition: Definition<A, B>,
+  handler: Batch.BatchHandler<A, E, R, NoInfer<B>>,
   options: Batch.BatchOptions<E>
 ): Layer.Layer<never, RedisInputError, Queue | Exclude<R, Scope.Scope>> =>
   Layer.scopedDiscard(makeBatchWorker(definition, handler, options))
@@ -194,7 +194,7 @@ export const batchWorker = <A, E, R>(
  * @category accessors
  */
 export const enqueue = <A>(
-  definition: Definition<A>,
+  definition: Definition<A, any>,
   payload: NoInfer<A>,
   options?: EnqueueOptions
 ): Effect.Effect<Enqueued, PayloadTooLarge | QueueFull | RedisError, Queue> =>
@@ -207,7 +207,7 @@ export const enqueue = <A>(
  * @category accessors
  */
 export const enqueueAll = <A>(
-  definition: Definition<A>,
+  definition: Definition<A, any>,
   jobs: ReadonlyArray<NewJob<NoInfer<A>>>
 ): Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError, Queue> =>
   Effect.flatMap(Queue, (service) => service.enqueueAll(definition, jobs))
@@ -218,9 +218,9 @@ export const enqueueAll = <A>(
  * @since 0.1.0
  * @category accessors
  */
-export const makeWorker = <A, E, R>(
-  definition: Definition<A>,
-  handler: Worker.Handler<A, E, R>,
+export const makeWorker = <A, B, E, R>(
+  definition: Definition<A, B>,
+  handler: Worker.Handler<A, E, R, NoInfer<B>>,
   options?: Worker.WorkerOptions<E>
 ): Effect.Effect<Worker.Worker, RedisInputError, Queue | Exclude<R, Scope.Scope> | Scope.Scope> =>
   Effect.flatMap(Queue, (service) => service.makeWorker(definition, handler, options))
@@ -231,9 +231,9 @@ export const makeWorker = <A, E, R>(
  * @since 0.1.0
  * @category accessors
  */
-export const makeBatchWorker = <A, E, R>(
-  definition: Definition<A>,
-  handler: Batch.BatchHandler<A, E, R>,
+export const makeBatchWorker = <A, B, E, R>(
+  definition: Definition<A, B>,
+  handler: Batch.BatchHandler<A, E, R, NoInfer<B>>,
   options: Batch.BatchOptions<E>
 ): Effect.Effect<Worker.Worker, RedisInputError, Queue | Exclude<R, Scope.Scope> | Scope.Scope> =>
   Effect.flatMap(Queue, (service) => service.makeBatchWorker(definition, handler, options))
@@ -244,9 +244,9 @@ export const makeBatchWorker = <A, E, R>(
  * @since 0.1.0
  * @category accessors
  */
-export const runWorker = <A, E, R>(
-  definition: Definition<A>,
-  handler: Worker.Handler<A, E, R>,
+export const runWorker = <A, B, E, R>(
+  definition: Definition<A, B>,
+  handler: Worker.Handler<A, E, R, NoInfer<B>>,
   options?: Worker.WorkerOptions<E>
 ): Effect.Effect<never, RedisInputError, Queue | Exclude<R, Scope.Scope>> =>
   Effect.scoped(Effect.zipRight(makeWorker(definition, handler, options), Effect.never))

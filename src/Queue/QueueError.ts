@@ -55,6 +55,25 @@ export class JobTimedOut extends Schema.TaggedError<JobTimedOut>("effect-redis-k
 }
 
 /**
+ * A handler gave what is no `result` of its queue, or too much of it: its attempt has failed. It is what `backoff` gets.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class JobResultInvalid
+  extends Schema.TaggedError<JobResultInvalid>("effect-redis-kit/Queue/JobResultInvalid")("JobResultInvalid", {
+    queue: Schema.String,
+    id: Schema.String,
+    detail: Schema.String
+  })
+{
+  /** @since 0.1.0 */
+  override get message(): string {
+    return `the result of the job ${this.id} of the queue "${this.queue}" is none: ${this.detail}`
+  }
+}
+
+/**
  * A handler fails with it to say that no further attempt makes sense: the job becomes a dead letter at once.
  *
  * @since 0.1.0

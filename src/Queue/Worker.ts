@@ -22,18 +22,18 @@ import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Alarm from "../internal/alarm.js"
-import { inputError, nonNegativeMillis } from "../internal/input.js"
+import { checkWhole, inputError, nonNegativeMillis } from "../internal/input.js"
 import { isTraced } from "../internal/telemetry.js"
 import { spanOf } from "../internal/traceparent.js"
 import type { Service as Client } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import { delayOf } from "./backoff.js"
-import { type Backoff, checkWhole, type Definition, type Job, settingsOf } from "./Definition.js"
+import { type Backoff, type Definition, type Job, settingsOf } from "./Definition.js"
 import * as Envelope from "./envelope.js"
 import { UnknownType } from "./Handlers.js"
 import { keysOf } from "./keys.js"
 import * as metrics from "./metrics.js"
-import { JobTimedOut, Postponed, Unrecoverable } from "./QueueError.js"
+import { JobResultInvalid, JobTimedOut, Postponed, Unrecoverable } from "./QueueError.js"
 import * as scripts from "./scripts.js"
 import type { Pace, Registration, Wakeups } from "./Wakeups.js"
 
@@ -78,8 +78,8 @@ export interface Worker {
  * @since 0.1.0
  * @category models
  */
-export interface Handler<in out A, out E, out R> {
-  (job: Job<A>): Effect.Effect<unknown, E, R>
+export interface Handler<in out A, out E, out R, out B = unknown> {
+  (job: Job<A>): Effect.Effect<B, E, R>
   /** @internal */
   readonly [UnknownType]?: (encoded: unknown) => boolean
 }
@@ -95,6 +95,9 @@ export interface Shared {
 
 /** The deadline of a job passed while it ran. */
 class DeadlinePassed extends Data.TaggedError("DeadlinePassed") {}
+
+/** What an attempt fails with besides the errors of its handler. */
+type OwnFailure = JobTimedOut | JobResultInvalid | DeadlinePassed
 
 const complete = Effect.succeed("c")
 
@@ -148,10 +151,10 @@ const checkConcurrency = (concurrency: number) =>
 
 const microtask = (f: () => void): void => void Promise.resolve().then(f)
 
-export const make = <A, E, R>(
+export const make = <A, B, E, R>(
   { client, nextWorker, pace, wakeups }: Shared,
-  definition: Definition<A>,
-  handler: Handler<A, E, R>,
+  definition: Definition<A, B>,
+  handler: Handler<A, E, R, NoInfer<B>>,
   options: WorkerOptions<E> = {},
   /** How many jobs it may have at present, when that is not its concurrency. */
   capacity?: () => number
@@ -267,7 +270,7 @@ export const make = <A, E, R>(
     }
 
     /** What becomes of a job whose attempt has failed. */
-    const failed = (job: Taken, attempts: number, cause: Cause.Cause<E | JobTimedOut | DeadlinePassed>) => {
+    const failed = (job: Taken, attempts: number, cause: Cause.Cause<E | OwnFailure>) => {
       const failure = Option.getOrUndefined(Cause.failureOption(cause))
       const attempt = job.failures + 1
       if (failure instanceof Postponed) {
@@ -279,7 +282,7 @@ export const make = <A, E, R>(
         return Effect.sync(() => failedAs(job, "unrecoverable", Cause.fail(failure.error)))
       }
       const error = failure ?? Cause.squash(cause)
-      const known = failure !== undefined && !(failure instanceof JobTimedOut)
+      const known = failure !== undefined && !(failure instanceof JobTimedOut || failure instanceof JobResultInvalid)
       return Effect.suspend(() => {
         if (known && !(definition.retryable(failure) && (options.retryable?.(failure) ?? true))) {
           return Effect.sync(() => failedAs(job, "unrecoverable", cause))
@@ -297,6 +300,22 @@ export const make = <A, E, R>(
           Effect.sync(() => failedAs(job, "exhausted", Cause.sequential(cause, Cause.die(defect))))
         )
       )
+    }
+
+    const encodeResult = definition.result === undefined
+      ? undefined
+      : Envelope.encoderOf(definition, "result", definition.result)
+
+    const completed = (job: Taken, attempts: number, value: B): Effect.Effect<string> => {
+      if (encodeResult === undefined) return complete
+      const text = encodeResult("Queue.worker", value)
+      return Either.isRight(text)
+        ? Effect.succeed(`c${text.right}`)
+        : failed(
+          job,
+          attempts,
+          Cause.fail(new JobResultInvalid({ queue: name, id: job.id, detail: text.left.message }))
+        )
     }
 
     const progressOf = (job: Taken) => (value: unknown): Effect.Effect<boolean, RedisError> =>
@@ -317,7 +336,7 @@ export const make = <A, E, R>(
         enqueuedAt: DateTime.unsafeMake(envelope.enqueuedAt),
         progress: progressOf(taken)
       }
-      let effect: Effect.Effect<unknown, E | JobTimedOut | DeadlinePassed, R> = Effect.suspend(() => handler(job))
+      let effect: Effect.Effect<B, E | OwnFailure, R> = Effect.suspend(() => handler(job))
       const limit = envelope.timeout ?? timeout
       if (limit !== undefined) {
         effect = Effect.timeoutFail(effect, {
@@ -352,7 +371,7 @@ export const make = <A, E, R>(
         Effect.matchCauseEffect(restore(Effect.scoped(effect)), {
           onFailure: (cause) =>
             taken.ended !== undefined && Cause.isInterrupted(cause) ? interrupted : failed(taken, attempts, cause),
-          onSuccess: () => complete
+          onSuccess: (value) => completed(taken, attempts, value)
         })
       )
     }
@@ -386,7 +405,7 @@ export const make = <A, E, R>(
       if (taken.ended !== "lost") {
         const outcome = Exit.isSuccess(exit) ? exit.value : ""
         if (outcome !== "") {
-          if (outcome === "c") count.completed.unsafeUpdate(1, [])
+          if (outcome.startsWith("c")) count.completed.unsafeUpdate(1, [])
           settled.push(taken.member, outcome)
         } else if (taken.ended === "cancelled") {
           settled.push(taken.member, failedAs(taken, "cancelled"))

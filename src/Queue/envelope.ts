@@ -39,16 +39,20 @@ const textOf = (encoded: unknown): string | undefined => {
   }
 }
 
-/** Makes the payloads of a definition into text. */
-export const payloadEncoder = <A>({ maxPayload, name, payload: schema }: Definition<A>) => {
+/** Makes the values of a field of a definition into text. */
+export const encoderOf = <A>(
+  { maxPayload, name }: Definition<any, any>,
+  field: "payload" | "result",
+  schema: Schema.Schema<A, any>
+) => {
   const encode = Schema.encodeEither(schema)
   // What is wrong may be a secret.
   const refused = (operation: string) =>
-    Either.left(inputError(operation, "payload", String(schema.ast), Redacted.make("")))
-  return (operation: string, payload: A): Either.Either<string, RedisInputError | PayloadTooLarge> => {
+    Either.left(inputError(operation, field, String(schema.ast), Redacted.make("")))
+  return (operation: string, value: A): Either.Either<string, RedisInputError | PayloadTooLarge> => {
     let encoded: Either.Either<unknown, unknown>
     try {
-      encoded = encode(payload)
+      encoded = encode(value)
     } catch {
       return refused(operation)
     }
@@ -92,7 +96,7 @@ const parse = (text: string): unknown => {
 const isNumber = (value: unknown): value is number => typeof value === "number"
 
 /** Reads the envelopes of a definition. It never fails: a payload that is none is a `Left`. */
-export const decoder = <A>({ payload }: Definition<A>) => {
+export const decoder = <A>({ payload }: Definition<A, any>) => {
   const decode = Schema.decodeUnknownEither(payload)
   return (text: string, id: string): Envelope<A> => {
     const envelope = parse(text)

@@ -1,7 +1,14 @@
 /**
  * @since 0.1.0
  */
-export { BatchFailures, batchFailures, type BatchHandler, type BatchOptions, type JobError } from "./Batch.js"
+export {
+  BatchFailures,
+  batchFailures,
+  type BatchHandler,
+  type BatchOptions,
+  type BatchResults,
+  type JobError
+} from "./Batch.js"
 export {
   type Control,
   type Counts,
@@ -40,6 +47,7 @@ export { type HandlerByType, type Handlers, handlers } from "./Handlers.js"
 export * from "./operations.js"
 export * from "./Queue.js"
 export {
+  JobResultInvalid,
   JobTimedOut,
   PayloadTooLarge,
   postpone,

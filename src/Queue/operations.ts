@@ -33,7 +33,7 @@ import { Queue } from "./Queue.js"
  * @category accessors
  */
 export const pause = <A>(
-  definition: Definition<A>
+  definition: Definition<A, any>
 ): Effect.Effect<void, RedisError, Queue> => Effect.flatMap(Queue, (queue) => queue.pause(definition))
 
 /**
@@ -43,7 +43,7 @@ export const pause = <A>(
  * @category accessors
  */
 export const resume = <A>(
-  definition: Definition<A>
+  definition: Definition<A, any>
 ): Effect.Effect<void, RedisError, Queue> => Effect.flatMap(Queue, (queue) => queue.resume(definition))
 
 /**
@@ -53,7 +53,7 @@ export const resume = <A>(
  * @category accessors
  */
 export const setGlobalConcurrency = <A>(
-  definition: Definition<A>,
+  definition: Definition<A, any>,
   concurrency: number | undefined
 ): Effect.Effect<void, RedisError, Queue> =>
   Effect.flatMap(Queue, (queue) => queue.setGlobalConcurrency(definition, concurrency))
@@ -65,7 +65,7 @@ export const setGlobalConcurrency = <A>(
  * @category accessors
  */
 export const setRateLimit = <A>(
-  definition: Definition<A>,
+  definition: Definition<A, any>,
   rateLimit: QueueRateLimit | undefined
 ): Effect.Effect<void, RedisError, Queue> => Effect.flatMap(Queue, (queue) => queue.setRateLimit(definition, rateLimit))
 
@@ -76,7 +76,7 @@ export const setRateLimit = <A>(
  * @category accessors
  */
 export const counts = <A>(
-  definition: Definition<A>
+  definition: Definition<A, any>
 ): Effect.Effect<Counts, RedisError, Queue> => Effect.flatMap(Queue, (queue) => queue.counts(definition))
 
 /**
@@ -86,7 +86,7 @@ export const counts = <A>(
  * @category accessors
  */
 export const status = <A>(
-  definition: Definition<A>
+  definition: Definition<A, any>
 ): Effect.Effect<Status, RedisError, Queue> => Effect.flatMap(Queue, (queue) => queue.status(definition))
 
 /**
@@ -96,7 +96,7 @@ export const status = <A>(
  * @category accessors
  */
 export const list = <A>(
-  definition: Definition<A>,
+  definition: Definition<A, any>,
   state: JobState,
   options?: PageOptions
 ): Effect.Effect<JobPage<JobInfo<A>>, RedisError, Queue> =>
@@ -109,7 +109,7 @@ export const list = <A>(
  * @category accessors
  */
 export const get = <A>(
-  definition: Definition<A>,
+  definition: Definition<A, any>,
   id: string
 ): Effect.Effect<Option.Option<JobInfo<A>>, RedisError, Queue> =>
   Effect.flatMap(Queue, (queue) => queue.get(definition, id))
@@ -121,7 +121,7 @@ export const get = <A>(
  * @category accessors
  */
 export const progress = <A>(
-  definition: Definition<A>,
+  definition: Definition<A, any>,
   id: string
 ): Effect.Effect<Option.Option<unknown>, RedisError, Queue> =>
   Effect.flatMap(Queue, (queue) => queue.progress(definition, id))
@@ -133,7 +133,7 @@ export const progress = <A>(
  * @category accessors
  */
 export const remove = <A>(
-  definition: Definition<A>,
+  definition: Definition<A, any>,
   id: string
 ): Effect.Effect<void, JobNotFound | JobIsRunning | RedisError, Queue> =>
   Effect.flatMap(Queue, (queue) => queue.remove(definition, id))
@@ -145,7 +145,7 @@ export const remove = <A>(
  * @category accessors
  */
 export const cancel = <A>(
-  definition: Definition<A>,
+  definition: Definition<A, any>,
   id: string
 ): Effect.Effect<boolean, RedisError, Queue> => Effect.flatMap(Queue, (queue) => queue.cancel(definition, id))
 
@@ -156,7 +156,7 @@ export const cancel = <A>(
  * @category accessors
  */
 export const promote = <A>(
-  definition: Definition<A>,
+  definition: Definition<A, any>,
   id: string
 ): Effect.Effect<void, JobNotFound | JobNotDelayed | RedisError, Queue> =>
   Effect.flatMap(Queue, (queue) => queue.promote(definition, id))
@@ -168,7 +168,7 @@ export const promote = <A>(
  * @category accessors
  */
 export const changeDelay = <A>(
-  definition: Definition<A>,
+  definition: Definition<A, any>,
   id: string,
   when: When
 ): Effect.Effect<void, JobNotFound | JobNotDelayed | RedisError, Queue> =>
@@ -181,7 +181,7 @@ export const changeDelay = <A>(
  * @category accessors
  */
 export const changePriority = <A>(
-  definition: Definition<A>,
+  definition: Definition<A, any>,
   id: string,
   priority: number
 ): Effect.Effect<void, JobNotFound | JobNotWaiting | RedisError, Queue> =>
@@ -194,7 +194,7 @@ export const changePriority = <A>(
  * @category accessors
  */
 export const drain = <A>(
-  definition: Definition<A>,
+  definition: Definition<A, any>,
   options?: { readonly delayed?: boolean | undefined }
 ): Effect.Effect<number, RedisError, Queue> => Effect.flatMap(Queue, (queue) => queue.drain(definition, options))
 
@@ -205,7 +205,7 @@ export const drain = <A>(
  * @category accessors
  */
 export const obliterate = <A>(
-  definition: Definition<A>,
+  definition: Definition<A, any>,
   options?: { readonly force?: boolean | undefined }
 ): Effect.Effect<void, QueueIsBusy | RedisError, Queue> =>
   Effect.flatMap(Queue, (queue) => queue.obliterate(definition, options))
@@ -217,7 +217,7 @@ export const obliterate = <A>(
  * @category accessors
  */
 export const deadLetters = <A>(
-  definition: Definition<A>,
+  definition: Definition<A, any>,
   options?: PageOptions & { readonly order?: "newest" | "oldest" | undefined }
 ): Effect.Effect<DeadLetterPage<A>, RedisError, Queue> =>
   Effect.flatMap(Queue, (queue) => queue.deadLetters(definition, options))
@@ -229,7 +229,7 @@ export const deadLetters = <A>(
  * @category accessors
  */
 export const deadLetter = <A>(
-  definition: Definition<A>,
+  definition: Definition<A, any>,
   id: string
 ): Effect.Effect<Option.Option<DeadLetter<A>>, RedisError, Queue> =>
   Effect.flatMap(Queue, (queue) => queue.deadLetter(definition, id))
@@ -241,7 +241,7 @@ export const deadLetter = <A>(
  * @category accessors
  */
 export const deadLetterCount = <A>(
-  definition: Definition<A>
+  definition: Definition<A, any>
 ): Effect.Effect<number, RedisError, Queue> => Effect.flatMap(Queue, (queue) => queue.deadLetterCount(definition))
 
 /**
@@ -251,7 +251,7 @@ export const deadLetterCount = <A>(
  * @category accessors
  */
 export const replay = <A>(
-  definition: Definition<A>,
+  definition: Definition<A, any>,
   id: string,
   options?: ReplayOptions
 ): Effect.Effect<void, JobNotFound | JobNotDead | RedisError, Queue> =>
@@ -264,7 +264,7 @@ export const replay = <A>(
  * @category accessors
  */
 export const replayMany = <A>(
-  definition: Definition<A>,
+  definition: Definition<A, any>,
   ids: ReadonlyArray<string>,
   options?: ReplayOptions
 ): Effect.Effect<number, RedisError, Queue> =>
@@ -277,7 +277,7 @@ export const replayMany = <A>(
  * @category accessors
  */
 export const replayWhere = <A>(
-  definition: Definition<A>,
+  definition: Definition<A, any>,
   predicate: (letter: DeadLetter<A>) => boolean,
   options?: ReplayOptions
 ): Effect.Effect<number, RedisError, Queue> =>
@@ -290,7 +290,7 @@ export const replayWhere = <A>(
  * @category accessors
  */
 export const removeDeadLetters = <A>(
-  definition: Definition<A>,
+  definition: Definition<A, any>,
   ids: ReadonlyArray<string>
 ): Effect.Effect<number, RedisError, Queue> =>
   Effect.flatMap(Queue, (queue) => queue.removeDeadLetters(definition, ids))
@@ -302,6 +302,6 @@ export const removeDeadLetters = <A>(
  * @category accessors
  */
 export const cleanDeadLetters = <A>(
-  definition: Definition<A>,
+  definition: Definition<A, any>,
   age: Duration.DurationInput
 ): Effect.Effect<number, RedisError, Queue> => Effect.flatMap(Queue, (queue) => queue.cleanDeadLetters(definition, age))

@@ -1,11 +1,11 @@
 import { assert, layer } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, Layer, Logger, LogLevel, Option, Scope } from "effect"
+import { Deferred, Effect, Either, Exit, Fiber, Layer, Logger, LogLevel, Option, Schema, Scope } from "effect"
 import * as Queue from "../../src/Queue/index.js"
 import { keysOf } from "../../src/Queue/keys.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import type { RedisError } from "../../src/RedisError.js"
-import { error, type Time, until } from "../kit/suites.js"
-import { define, keysLeft, type Task } from "./suite.js"
+import { error, fresh, type Time, until } from "../kit/suites.js"
+import { define, keysLeft, Task } from "./suite.js"
 
 type Jobs = ReadonlyArray<Queue.Job<Task>>
 
@@ -38,7 +38,7 @@ const gate = Effect.map(Deferred.make<void>(), (open) => {
   }
 })
 
-const add = (queue: Queue.Definition<Task>, count: number, options: Queue.EnqueueOptions = {}, first = 0) =>
+const add = (queue: Queue.Definition<Task, any>, count: number, options: Queue.EnqueueOptions = {}, first = 0) =>
   Queue.enqueueAll(queue, Array.from({ length: count }, (_, i) => ({ ...options, payload: { n: first + i } })))
 
 export const batchesSuite = (
@@ -168,6 +168,49 @@ export const batchesSuite = (
         })
         yield* eventually(Effect.map(Queue.deadLetterCount(picky), (n) => n === 2))
         assert.deepStrictEqual(errors, ["no", "no"])
+      }))
+
+    it.scoped("jobs of a queue with a result have one each, or an error of their own", () =>
+      Effect.gen(function*() {
+        const queue = Queue.define({
+          name: fresh("results"),
+          payload: Task,
+          result: Schema.Number,
+          attempts: 2,
+          backoff: () => 0
+        })
+        yield* add(queue, 3)
+        const seen: Array<ReadonlyArray<readonly [number, number]>> = []
+        const errors: Array<string> = []
+        yield* Queue.makeBatchWorker(
+          queue,
+          (jobs) => {
+            seen.push(jobs.map(({ attempt, payload }) => [payload.n, attempt]))
+            return Effect.succeed(
+              jobs.map(({ attempt, payload: { n } }) =>
+                n === 1 && attempt === 1 ? Either.left("odd") : Either.right(n === 2 ? Number.NaN : n)
+              )
+            )
+          },
+          {
+            size: 3,
+            within: "50 millis",
+            retryable: (error) => {
+              errors.push(error)
+              return true
+            }
+          }
+        )
+        yield* eventually(Effect.map(Queue.status(queue), ({ totals }) => totals.completed === 2 && totals.dead === 1))
+        assert.deepStrictEqual(seen[0], [[0, 1], [1, 1], [2, 1]])
+        assert.deepStrictEqual(seen.slice(1).flat().toSorted(), [[1, 2], [2, 2]])
+        assert.deepStrictEqual(errors, ["odd"])
+
+        // It has to say something of each.
+        const short = Queue.define({ name: fresh("short"), payload: Task, result: Schema.Number, attempts: 1 })
+        yield* add(short, 2)
+        yield* Queue.makeBatchWorker(short, () => Effect.succeed([Either.right(1)]), { size: 2, within: "1 hour" })
+        yield* eventually(Effect.map(Queue.deadLetterCount(short), (n) => n === 2))
       }))
 
     it.scoped("with a defect beside the failures of some, the others have failed, too", () =>

@@ -39,7 +39,7 @@ describe("types of operating queues", () => {
       Receipt: ({ amount }) => amount > 0 ? Effect.succeed(amount) : Effect.fail("nothing" as const)
     })
     expectTypeOf(handler).parameter(0).toEqualTypeOf<Queue.Job<Mail>>()
-    expectTypeOf(handler).returns.toEqualTypeOf<Effect.Effect<void, "down" | "nothing", Mailer>>()
+    expectTypeOf(handler).returns.toEqualTypeOf<Effect.Effect<unknown, "down" | "nothing", Mailer>>()
     expectTypeOf(Queue.runWorker(Mails, handler)).toMatchTypeOf<
       Effect.Effect<never, RedisError, Mailer | Queue.Queue>
     >()

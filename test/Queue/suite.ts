@@ -283,6 +283,36 @@ export const suite = (
         assert.include(JSON.stringify(yield* letterOf(queue, "3")), "thrown")
       }))
 
+    it.scoped("a result that is none, or too large, is a failed attempt", () =>
+      Effect.gen(function*() {
+        const queue = Queue.define({
+          name: fresh("bad-results"),
+          payload: Task,
+          result: Schema.NonEmptyString,
+          maxPayload: 50,
+          attempts: 2,
+          backoff: () => 1
+        })
+        const results = ["", "x".repeat(100), "fine"]
+        const errors: Array<unknown> = []
+        yield* Queue.makeWorker(queue, ({ payload }) => Effect.succeed(results[payload.n]!), {
+          backoff: (error) => {
+            errors.push(error)
+            return 1
+          }
+        })
+        yield* Queue.enqueueAll(queue, [0, 1, 2].map((n) => ({ payload: { n }, id: String(n) })))
+        yield* eventually(
+          Effect.map(Queue.status(queue), ({ counts, totals }) => counts.dead === 2 && totals.completed === 1)
+        )
+        assert.strictEqual(errors.filter((error) => error instanceof Queue.JobResultInvalid).length, 2)
+        for (const id of ["0", "1"]) {
+          const letter = yield* Effect.flatMap(Queue.deadLetter(queue, id), Effect.orDie)
+          assert.strictEqual(letter.reason, "exhausted")
+          assert.include(JSON.stringify(letter), "JobResultInvalid")
+        }
+      }))
+
     it.scoped("a handler can say that there is no use in trying again, and so can the queue and the worker", () =>
       Effect.gen(function*() {
         const queue = define("unrecoverable", { retryable: (error) => error !== "queue" })

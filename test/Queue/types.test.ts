@@ -5,7 +5,7 @@
 // @effect-diagnostics floatingEffect:off
 // @effect-diagnostics missingEffectError:off
 import { assert, expectTypeOf, it } from "@effect/vitest"
-import { Context, Data, Effect, type Layer, Schedule, Schema, type Scope } from "effect"
+import { Context, Data, Effect, Either, type Layer, Schedule, Schema, type Scope } from "effect"
 import * as Queue from "../../src/Queue/index.js"
 import type { RedisError, RedisInputError } from "../../src/RedisError.js"
 
@@ -57,5 +57,27 @@ it("types of queues", () => {
   Queue.worker(Emails, (job: Queue.Job<number>) => Effect.log(job.payload))
   // @ts-expect-error: not the errors of this handler
   Queue.worker(Emails, handler, { retryable: (error: string) => error === "" })
+  // A queue with a result takes only handlers that give it.
+  const Sums = Queue.define({ name: "sums", payload: Schema.Array(Schema.Number), result: Schema.NumberFromString })
+  expectTypeOf(Sums).toEqualTypeOf<Queue.Definition<ReadonlyArray<number>, number>>()
+  Queue.worker(Sums, (job) => Effect.succeed(job.payload.length))
+  // @ts-expect-error: another result
+  Queue.worker(Sums, () => Effect.succeed(""))
+  // @ts-expect-error: none
+  Queue.worker(Sums, () => Effect.void)
+  // Batches: `retryable` gets what jobs fail with.
+  Queue.batchWorker(
+    Emails,
+    (jobs) => jobs.length > 5 ? Effect.fail(5) : Queue.batchFailures([[jobs[0], new Bounced({ to: "" })]]),
+    { size: 10, within: 5, retryable: (error) => typeof error === "number" || error._tag === "Bounced" }
+  )
+  Queue.batchWorker(Sums, (jobs) => Effect.succeed(jobs.map((job) => Either.right(job.payload.length))), {
+    size: 10,
+    within: 5
+  })
+  // @ts-expect-error: it has to say something of each job
+  Queue.batchWorker(Sums, () => Effect.void, { size: 10, within: 5 })
+  // @ts-expect-error: another result
+  Queue.batchWorker(Sums, (jobs) => Effect.succeed(jobs.map(() => Either.right(""))), { size: 10, within: 5 })
   assert.strictEqual(Emails.name, "emails")
 })
