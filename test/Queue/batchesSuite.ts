@@ -175,7 +175,7 @@ export const batchesSuite = (
         const queue = Queue.define({
           name: fresh("results"),
           payload: Task,
-          result: Schema.Number,
+          result: Schema.Int,
           attempts: 2,
           backoff: () => 0
         })
@@ -188,7 +188,7 @@ export const batchesSuite = (
             seen.push(jobs.map(({ attempt, payload }) => [payload.n, attempt]))
             return Effect.succeed(
               jobs.map(({ attempt, payload: { n } }) =>
-                n === 1 && attempt === 1 ? Either.left("odd") : Either.right(n === 2 ? Number.NaN : n)
+                n === 1 && attempt === 1 ? Either.left("odd") : Either.right(n === 2 ? 0.5 : n)
               )
             )
           },
@@ -207,7 +207,7 @@ export const batchesSuite = (
         assert.deepStrictEqual(errors, ["odd"])
 
         // It has to say something of each.
-        const short = Queue.define({ name: fresh("short"), payload: Task, result: Schema.Number, attempts: 1 })
+        const short = Queue.define({ name: fresh("short"), payload: Task, result: Schema.Int, attempts: 1 })
         yield* add(short, 2)
         yield* Queue.makeBatchWorker(short, () => Effect.succeed([Either.right(1)]), { size: 2, within: "1 hour" })
         yield* eventually(Effect.map(Queue.deadLetterCount(short), (n) => n === 2))

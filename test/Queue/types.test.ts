@@ -68,7 +68,11 @@ it("types of queues", () => {
   // Batches: `retryable` gets what jobs fail with.
   Queue.batchWorker(
     Emails,
-    (jobs) => jobs.length > 5 ? Effect.fail(5) : Queue.batchFailures([[jobs[0], new Bounced({ to: "" })]]),
+    (jobs) =>
+      Effect.zipRight(
+        jobs.length > 5 ? Effect.fail(5) : Effect.void,
+        Queue.batchFailures([[jobs[0], new Bounced({ to: "" })]])
+      ),
     { size: 10, within: 5, retryable: (error) => typeof error === "number" || error._tag === "Bounced" }
   )
   Queue.batchWorker(Sums, (jobs) => Effect.succeed(jobs.map((job) => Either.right(job.payload.length))), {
