@@ -366,11 +366,11 @@ export const pageOf = (
 export const nextOf = (next: number): Option.Option<number> => next === 0 ? Option.none() : Option.some(next)
 
 /** Makes the span of an operation of a queue. */
-export const spanned = <A, B, E>(
+export const spanned = <A, B, E, R = never>(
   operation: string,
   { name }: Definition<A, any>,
-  effect: Effect.Effect<B, E>
-): Effect.Effect<B, E> => withSpan(effect, `queue.${operation}`, () => ({ "effect_redis.queue.name": name }))
+  effect: Effect.Effect<B, E, R>
+): Effect.Effect<B, E, R> => withSpan(effect, `queue.${operation}`, () => ({ "effect_redis.queue.name": name }))
 
 const parseJson = (text: string): Option.Option<unknown> => {
   try {

@@ -18,6 +18,7 @@ import type { RedisError, RedisInputError } from "../RedisError.js"
 import { layer as testServer, RedisTestServer } from "../RedisTestServer.js"
 import * as Batch from "./Batch.js"
 import { type Control, makeControl, opener } from "./Control.js"
+import { type DeadLetterExport, makeExport } from "./DeadLetterExport.js"
 import { type DeadLetters, makeDeadLetters } from "./DeadLetters.js"
 import type { Definition, Enqueued, EnqueueOptions } from "./Definition.js"
 import * as Producer from "./Producer.js"
@@ -43,7 +44,7 @@ export interface NewJob<out A> extends EnqueueOptions {
  * @since 0.1.0
  * @category models
  */
-export interface Service extends Control, DeadLetters {
+export interface Service extends Control, DeadLetters, DeadLetterExport {
   /**
    * Adds a job. Jobs that are added to a queue while a call for it is underway leave together in the next one. When the
    * reply is lost it is asked for again, and the job is added once.
@@ -103,6 +104,7 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
   return {
     ...makeControl(client, open),
     ...makeDeadLetters(client, open),
+    ...makeExport(client, open),
     ...producer,
     makeWorker: (definition, handler, options) => Worker.make(shared, definition, handler, options),
     makeBatchWorker: (definition, handler, options) => Batch.make(shared, definition, handler, options)

@@ -26,12 +26,12 @@ export type State = "ready" | "delayed" | "running" | "dead"
 /** How many jobs one script touches at most. */
 export const PAGE = 1000
 
-const params = ({ cluster, keys, wake }: Target, ...args: ReadonlyArray<string | number>) => ({
+export const params = ({ cluster, keys, wake }: Target, ...args: ReadonlyArray<string | number>) => ({
   keys: keys.all,
   args: [cluster ? "1" : "0", wake, ...args]
 })
 
-const common = `
+export const common = `
 local cluster, channel = ARGV[1] == '1', ARGV[2]
 ${moving}
 local function whole(n) return string.format('%.0f', n) end
@@ -481,8 +481,8 @@ return 0`,
 // ---------------------------------------------------------------------------------------------------------------------
 
 /**
- * Dead letters behind another one, from the oldest to those of an instant. O(log n + m) for m of n; when the other one is
- * gone, those of its millisecond come again.
+ * Dead letters behind another one, from the oldest to those of an instant. O(m + (log n)²) for m of n. The other one may be
+ * gone by now.
  *
  * ARGV id and instant of the other one, or empty texts, the last instant or an empty text for now, limit. Returns jobs,
  * and the instant of the server.
@@ -492,13 +492,21 @@ export const letters = RedisScript.make({
   lua: `${common}${rows}
 local after, at, last = ARGV[3], ARGV[4], ARGV[5]
 if last == '' then last = whole(now) end
+-- By bytes, as the server orders them. Lua would go by its locale.
+local function precedes(a, b)
+  for i = 1, math.min(#a, #b) do
+    local x, y = string.byte(a, i), string.byte(b, i)
+    if x ~= y then return x < y end
+  end
+  return #a < #b
+end
 local rank = 0
 if at ~= '' then
-  rank = redis.call('ZRANK', dead, after)
-  if rank and tonumber(redis.call('ZSCORE', dead, after)) == tonumber(at) then
-    rank = rank + 1
-  else
-    rank = redis.call('ZCOUNT', dead, '-inf', '(' .. at)
+  local to = redis.call('ZCOUNT', dead, '-inf', at)
+  rank = redis.call('ZCOUNT', dead, '-inf', '(' .. at)
+  while rank < to do
+    local middle = math.floor((rank + to) / 2)
+    if precedes(after, redis.call('ZRANGE', dead, middle, middle)[1]) then to = middle else rank = middle + 1 end
   end
 end
 local part = redis.call('ZRANGE', dead, rank, rank + ARGV[6] - 1, 'WITHSCORES')

@@ -26,6 +26,13 @@ export {
   type When
 } from "./Control.js"
 export {
+  type DeadLetterExport,
+  DeadLetterRecord,
+  type ExportedDeadLetter,
+  type ExportOptions,
+  type Imported
+} from "./DeadLetterExport.js"
+export {
   type DeadLetter,
   type DeadLetterPage,
   type DeadLetters,

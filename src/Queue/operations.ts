@@ -6,6 +6,8 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import type { RedisError } from "../RedisError.js"
 import type {
   Counts,
@@ -22,6 +24,7 @@ import type {
   Status,
   When
 } from "./Control.js"
+import type { DeadLetterRecord, ExportedDeadLetter, ExportOptions, Imported } from "./DeadLetterExport.js"
 import type { DeadLetter, DeadLetterPage, JobNotDead, ReplayOptions } from "./DeadLetters.js"
 import type { Definition } from "./Definition.js"
 import { Queue } from "./Queue.js"
@@ -305,3 +308,38 @@ export const cleanDeadLetters = <A>(
   definition: Definition<A, any>,
   age: Duration.DurationInput
 ): Effect.Effect<number, RedisError, Queue> => Effect.flatMap(Queue, (queue) => queue.cleanDeadLetters(definition, age))
+
+/**
+ * All dead letters from the oldest on. One that is there all the time comes exactly once, whatever comes and goes
+ * meanwhile.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Schema, Stream } from "effect"
+ * import { Queue } from "effect-redis-kit"
+ *
+ * const Emails = Queue.define({ name: "emails", payload: Schema.Struct({ to: Schema.String }) })
+ *
+ * const lines = Queue.exportDeadLetters(Emails).pipe(Stream.map(({ record }) => JSON.stringify(record)))
+ * ```
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const exportDeadLetters = <A>(
+  definition: Definition<A, any>,
+  options?: ExportOptions
+): Stream.Stream<ExportedDeadLetter<A>, RedisError, Queue> =>
+  Stream.unwrap(Effect.map(Queue, (queue) => queue.exportDeadLetters(definition, options)))
+
+/**
+ * Makes dead letters of records again. Those whose id is in use are left out, so it can be repeated.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const importDeadLetters = <A, E, R>(
+  definition: Definition<A, any>,
+  records: Stream.Stream<DeadLetterRecord, E, R>
+): Effect.Effect<Imported, E | RedisError, Queue | Exclude<R, Scope.Scope>> =>
+  Effect.flatMap(Queue, (queue) => queue.importDeadLetters(definition, records))

@@ -1,6 +1,7 @@
 import { everywhere } from "../kit/contract.js"
 import { batchesSuite } from "./batchesSuite.js"
 import { controlSuite } from "./controlSuite.js"
+import { exportSuite } from "./exportSuite.js"
 import { suite } from "./suite.js"
 
-everywhere(suite, controlSuite, batchesSuite)
+everywhere(suite, controlSuite, batchesSuite, exportSuite)
