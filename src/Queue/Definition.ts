@@ -47,6 +47,7 @@ export interface Definition<in out A, in out B = unknown> {
     readonly age: Duration.DurationInput
   }
   readonly retryable: (error: unknown) => boolean
+  readonly inspected: boolean
 }
 
 /**
@@ -85,6 +86,11 @@ export interface Options<A, I, B = unknown, J = unknown> {
   } | undefined
   /** Whether another attempt makes sense after an error of the handler; always by default. */
   readonly retryable?: ((error: unknown) => boolean) | undefined
+  /**
+   * `queues` lists it, its workers report what they run, and its throughput is kept by the minute for an hour; not by default.
+   * A worker makes a small call for it, once in a second at most.
+   */
+  readonly inspected?: boolean | undefined
 }
 
 /**
@@ -251,5 +257,6 @@ export const define = <A, I, B = unknown, J = unknown>(options: Options<A, I, B,
   maxPayload: options.maxPayload ?? 1024 * 1024,
   lease: options.lease ?? "30 seconds",
   deadLetters: { count: options.deadLetters?.count ?? 10_000, age: options.deadLetters?.age ?? "30 days" },
-  retryable: options.retryable ?? (() => true)
+  retryable: options.retryable ?? (() => true),
+  inspected: options.inspected ?? false
 })

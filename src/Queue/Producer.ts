@@ -29,6 +29,7 @@ import {
 import * as Envelope from "./envelope.js"
 import { keysOf } from "./keys.js"
 import * as metrics from "./metrics.js"
+import { announce, ANNOUNCED } from "./Observer.js"
 import { type PayloadTooLarge, QueueFull } from "./QueueError.js"
 import * as scripts from "./scripts.js"
 
@@ -116,9 +117,18 @@ const instantText = (
   return Either.map(check(operation, field, value), (millis) => `+${millis}`)
 }
 
+/** For how long it is not to start, when that is known. */
+const delayOf = (due: string, now: number): number | undefined => {
+  if (due === "-") return undefined
+  const millis = Number(due.slice(1)) - (due.startsWith("+") ? 0 : now)
+  return millis > 0 ? millis : undefined
+}
+
 /** The options of a job, as they are sent. */
 interface Prepared {
   readonly id: string | undefined
+  /** As it is sent. */
+  readonly due: string
   readonly extras: string
   readonly attempts: number | undefined
   readonly timeout: number | undefined
@@ -167,6 +177,7 @@ const prepare = <A>(
     deduplication.right === undefined
   return Either.right({
     id,
+    due: due.right,
     extras: plain ? "" : scripts.extrasText({
       level: priority,
       due: due.right,
@@ -183,6 +194,8 @@ interface Compiled<A> {
   readonly route: Route
   readonly encode: ReturnType<typeof Envelope.encoderOf<A>>
   readonly count: ReturnType<typeof metrics.enqueuedTo>
+  /** When it told last that there is the queue, when that is inspected. */
+  announcedAt: number
 }
 
 const withoutExtras = (jobs: ReadonlyArray<string>): ReadonlyArray<string> => {
@@ -219,7 +232,8 @@ export const make = (
           notices: { cluster: client.mode === "cluster", wake: client.key(keys.wake) }
         },
         encode: Envelope.encoderOf(definition, "payload", definition.payload),
-        count: metrics.enqueuedTo(definition.name)
+        count: metrics.enqueuedTo(definition.name),
+        announcedAt: definition.inspected ? -Infinity : Infinity
       }
       compiled.set(definition, made)
       return made
@@ -325,12 +339,17 @@ export const make = (
       const { maxSize = 0, name } = definition
       const settings = settingsOf(definition)
       if (Either.isLeft(settings)) return Effect.fail(settings.left)
-      const { count, encode, route } = compile(definition)
+      const known = compile(definition)
+      const { count, encode, route } = known
 
       const send = (
         enqueuedAt: number,
         traceparent: string | undefined
       ): Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError> => {
+        if (enqueuedAt >= known.announcedAt + ANNOUNCED) {
+          known.announcedAt = enqueuedAt
+          fork(Effect.interruptible(announce(client, name)))
+        }
         const args = new Array<string>(jobs.length * 3)
         let plain = maxSize === 0
         for (let i = 0; i < jobs.length; i++) {
@@ -339,10 +358,16 @@ export const make = (
           if (Either.isLeft(prepared)) return Effect.fail(prepared.left)
           const payload = encode(operation, job.payload)
           if (Either.isLeft(payload)) return Effect.fail(payload.left)
-          const { attempts, extras, id, timeout } = prepared.right
+          const { attempts, due, extras, id, timeout } = prepared.right
           args[3 * i] = id ?? Envelope.makeId(enqueuedAt, process.slice(0, 6), ids++)
           args[3 * i + 1] = Envelope.encode(
-            { enqueuedAt: id === undefined ? undefined : enqueuedAt, attempts, timeout, traceparent },
+            {
+              enqueuedAt: id === undefined ? undefined : enqueuedAt,
+              delay: delayOf(due, enqueuedAt),
+              attempts,
+              timeout,
+              traceparent
+            },
             payload.right
           )
           args[3 * i + 2] = extras

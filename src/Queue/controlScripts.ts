@@ -172,7 +172,7 @@ const states: ReadonlyArray<unknown> = ["ready", "delayed", "running", "dead"] s
 
 const isState = (u: unknown): u is State => states.includes(u)
 
-const rowOf = (reply: Reply): Row | undefined => {
+export const rowOf = (reply: Reply): Row | undefined => {
   const [id, state, envelope, level, failures, at, info] = Array.isArray(reply) ? reply : []
   return typeof id === "string" && isState(state) && typeof envelope === "string" && typeof level === "number" &&
       typeof failures === "number" && typeof at === "string" && typeof info === "string"
@@ -188,7 +188,7 @@ const page = (reply: Reply): Either.Either<Page, string> => {
     : Either.left("a list of jobs and a number")
 }
 
-const rows = `
+export const rows = `
 local function row(id, state, at)
   return { id, state, redis.call('HGET', jobs, id) or '', level_of(id), tonumber(redis.call('HGET', failures, id) or 0),
     at and whole(math.floor(at)) or '0', state == 'dead' and redis.call('HGET', dead_info, id) or '' }
@@ -471,7 +471,10 @@ local running = redis.call('ZCOUNT', leases, '(' .. whole(now), '+inf')
 if running > 0 and ARGV[3] ~= '1' then return running end
 redis.call('UNLINK', unpack(KEYS))
 return 0`,
-  params: (target: Target, force: boolean) => params(target, force ? 1 : 0),
+  params: (target: Target, force: boolean) => ({
+    ...params(target, force ? 1 : 0),
+    keys: [...target.keys.all, target.keys.workers, target.keys.workersInfo, target.keys.history]
+  }),
   result: RedisScript.number,
   idempotent: true
 })

@@ -51,6 +51,14 @@ export {
 } from "./Definition.js"
 export type { DeadReason } from "./envelope.js"
 export { type HandlerByType, type Handlers, handlers } from "./Handlers.js"
+export {
+  type Inspection,
+  type JobStory,
+  type Overview,
+  type RunningJob,
+  type Throughput,
+  type WorkerInfo
+} from "./Inspection.js"
 export * from "./operations.js"
 export * from "./Queue.js"
 export {

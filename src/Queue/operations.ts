@@ -27,6 +27,7 @@ import type {
 import type { DeadLetterRecord, ExportedDeadLetter, ExportOptions, Imported } from "./DeadLetterExport.js"
 import type { DeadLetter, DeadLetterPage, JobNotDead, ReplayOptions } from "./DeadLetters.js"
 import type { Definition } from "./Definition.js"
+import type { JobStory, Overview, WorkerInfo } from "./Inspection.js"
 import { Queue } from "./Queue.js"
 
 /**
@@ -343,3 +344,47 @@ export const importDeadLetters = <A, E, R>(
   records: Stream.Stream<DeadLetterRecord, E, R>
 ): Effect.Effect<Imported, E | RedisError, Queue | Exclude<R, Scope.Scope>> =>
   Effect.flatMap(Queue, (queue) => queue.importDeadLetters(definition, records))
+
+/**
+ * The names of the inspected queues that somebody has used in the last 30 days.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const queues: Effect.Effect<ReadonlyArray<string>, RedisError, Queue> = Effect.flatMap(
+  Queue,
+  (queue) => queue.queues
+)
+
+/**
+ * Queues at a glance, inspected or not.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const overview = (
+  names: ReadonlyArray<string>
+): Effect.Effect<ReadonlyArray<Overview>, RedisError, Queue> => Effect.flatMap(Queue, (queue) => queue.overview(names))
+
+/**
+ * Who works on a queue, and what they run.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const workers = <A>(
+  definition: Definition<A, any>
+): Effect.Effect<ReadonlyArray<WorkerInfo>, RedisError, Queue> =>
+  Effect.flatMap(Queue, (queue) => queue.workers(definition))
+
+/**
+ * Everything that is known of a job.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const story = <A>(
+  definition: Definition<A, any>,
+  id: string
+): Effect.Effect<Option.Option<JobStory<A>>, RedisError, Queue> =>
+  Effect.flatMap(Queue, (queue) => queue.story(definition, id))

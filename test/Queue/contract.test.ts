@@ -2,6 +2,7 @@ import { everywhere } from "../kit/contract.js"
 import { batchesSuite } from "./batchesSuite.js"
 import { controlSuite } from "./controlSuite.js"
 import { exportSuite } from "./exportSuite.js"
+import { inspectionSuite } from "./inspectionSuite.js"
 import { suite } from "./suite.js"
 
-everywhere(suite, controlSuite, batchesSuite, exportSuite)
+everywhere(suite, controlSuite, batchesSuite, exportSuite, inspectionSuite)

@@ -219,7 +219,7 @@ describe("a worker", () => {
       yield* TestClock.adjust("1 second")
       yield* holds(() => state.interrupted === 1)
       assert.isTrue(lines.some((line) => line.includes("lost a job") && line.includes(id)))
-      assert.strictEqual((yield* Metric.value(ofWorker(queue.name).lost)).count, 1)
+      assert.strictEqual((yield* Metric.value(ofWorker(queue.name).others.lost)).count, 1)
       yield* Queue.enqueue(queue, { n: 1 })
       yield* holds(() => jobs.length === 2)
     }).pipe(Effect.provide(Layer.merge(Queue.layerTest, Logger.replace(Logger.defaultLogger, logger))))
@@ -259,7 +259,7 @@ describe("a worker", () => {
       assert.isAtMost(left, 12)
       for (let i = 0; i < 30 && (yield* keysLeft(queue.name)).length > 0; i++) yield* TestClock.adjust("1 second")
       assert.deepStrictEqual(jobs.map(({ payload }) => payload.n).sort((a, b) => a - b), Arr.range(0, 59))
-      assert.strictEqual((yield* Metric.value(ofWorker(queue.name).lost)).count, 0)
+      assert.strictEqual((yield* Metric.value(ofWorker(queue.name).others.lost)).count, 0)
       assert.deepStrictEqual(yield* keysLeft(queue.name), [])
       assert.deepStrictEqual((yield* Queue.status(queue)).totals, { completed: 60, failed: 0, dead: 0 })
     })
@@ -681,4 +681,38 @@ describe("telemetry of queues", () => {
       assert.strictEqual((yield* Metric.value(outcomes.seconds)).count, 4)
     })
   )
+
+  it.scoped("of jobs with types: outcomes by type, and how long they waited", () =>
+    Effect.gen(function*() {
+      const queue = Queue.define({
+        name: fresh("types"),
+        payload: Schema.Union(Schema.TaggedStruct("A", {}), Schema.TaggedStruct("B", {})),
+        attempts: 1
+      })
+      yield* Queue.enqueue(queue, { _tag: "A" })
+      yield* Queue.enqueue(queue, { _tag: "A" }, { delay: "1 hour" })
+      yield* Queue.enqueue(queue, { _tag: "B" })
+      yield* TestClock.adjust("3 seconds")
+      yield* Queue.makeWorker(
+        queue,
+        Queue.handlers(queue, { A: () => Effect.void, B: () => Effect.fail("no") })
+      )
+      yield* TestClock.adjust("2 hours")
+      const { of, others } = metrics.ofWorker(queue.name, ["A", "B"])
+      const valueOf = (type: metrics.OfWorker) =>
+        Effect.all([Metric.value(type.completed), Metric.value(type.dead), Metric.value(type.wait)])
+      const [[done], , waitOfA] = yield* valueOf(of("A")).pipe(Effect.map(([a, b, c]) => [[a.count], b, c] as const))
+      assert.strictEqual(done, 2)
+      assert.strictEqual(waitOfA.count, 2)
+      // The delay is no waiting.
+      assert.isBelow(waitOfA.max, 60)
+      const [doneB, deadB, waitOfB] = yield* valueOf(of("B"))
+      assert.deepStrictEqual([doneB.count, deadB.count, waitOfB.count], [0, 1, 1])
+      assert.strictEqual(of("C"), others)
+      assert.strictEqual((yield* Metric.value(others.completed)).count, 0)
+      // There are no more series than that.
+      const many = metrics.ofWorker(queue.name, Array.from({ length: 150 }, (_, i) => `T${i}`))
+      assert.notStrictEqual(many.of("T99"), many.others)
+      assert.strictEqual(many.of("T100"), many.others)
+    }).pipe(Effect.provide(Queue.layerTest)))
 })
