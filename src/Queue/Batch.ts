@@ -38,34 +38,49 @@ export class BatchFailures<out E> extends Data.TaggedError("BatchFailures")<{
 }> {}
 
 /**
- * What a handler of batches fails with when some of its jobs have failed: those that are named fail with their errors,
- * which may be `unrecoverable` or `postpone`, and the others are complete.
+ * What a handler of batches fails with when some of its jobs have failed: those that are named, or for which there is an
+ * error, fail with it, and the others are complete. An error may be `unrecoverable` or `postpone`.
  *
  * @example
  * ```ts
  * import { Effect } from "effect"
  * import { Queue } from "effect-redis-kit"
  *
- * const refusedBy = (_payloads: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<number>> => Effect.succeed([1])
+ * const send = (_texts: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<"sent" | "refused" | "later">> =>
+ *   Effect.succeed(["sent", "refused", "later"])
  *
  * const handler = (jobs: ReadonlyArray<Queue.Job<string>>) =>
  *   Effect.gen(function*() {
- *     const refused = yield* refusedBy(jobs.map(({ payload }) => payload))
- *     if (refused.length > 0) {
- *       return yield* Queue.batchFailures(refused.map((i) => [jobs[i]!, Queue.unrecoverable("refused")]))
- *     }
+ *     const answers = yield* send(jobs.map(({ payload }) => payload))
+ *     return yield* Queue.batchFailures(jobs, (_, i) =>
+ *       answers[i] === "refused"
+ *         ? Queue.unrecoverable("refused")
+ *         : answers[i] === "later"
+ *         ? Queue.postpone("1 minute")
+ *         : undefined)
  *   })
  * ```
  *
  * @since 0.1.0
  * @category errors
  */
-export const batchFailures = <E>(
-  failures: Iterable<readonly [job: string | { readonly id: string }, error: E]>
-): BatchFailures<E> => {
-  const byId = new Map<string, E>()
-  for (const [job, error] of failures) byId.set(typeof job === "string" ? job : job.id, error)
-  return new BatchFailures({ failures: byId })
+export const batchFailures: {
+  <J extends { readonly id: string }, E>(
+    jobs: Iterable<J>,
+    errorOf: (job: J, index: number) => E | undefined
+  ): BatchFailures<E>
+  <E>(failures: Iterable<readonly [job: string | { readonly id: string }, error: E]>): BatchFailures<E>
+} = (
+  all: Iterable<any>,
+  errorOf?: (job: { readonly id: string }, index: number) => unknown
+): BatchFailures<any> => {
+  const failures = new Map<string, unknown>()
+  let i = 0
+  for (const one of all) {
+    const [job, error] = errorOf === undefined ? one : [one, errorOf(one, i++)]
+    if (errorOf === undefined || error !== undefined) failures.set(typeof job === "string" ? job : job.id, error)
+  }
+  return new BatchFailures({ failures })
 }
 
 /**

@@ -558,7 +558,7 @@ export const makeControl = (client: RedisClient.Service, open: Open): Control =>
           client.eval(scripts.obliterate, target, options?.force === true),
           (running): Effect.Effect<void, QueueIsBusy | RedisError> =>
             running === 0
-              ? Effect.asVoid(client.zrem(registryKey, definition.name))
+              ? definition.inspected ? Effect.asVoid(client.zrem(registryKey, definition.name)) : Effect.void
               : Effect.fail(new QueueIsBusy({ queue: definition.name, running }))
         ))
   }

@@ -111,19 +111,16 @@ export const batchesSuite = (
           queue,
           (jobs) => {
             seen.push(jobs.map(({ attempt, payload }) => [payload.n, attempt]))
-            type Failure = readonly [string, string | Queue.Unrecoverable<string> | Queue.Postponed]
-            const failures = jobs.flatMap(({ attempt, id, payload: { n } }): ReadonlyArray<Failure> =>
+            return Queue.batchFailures(jobs, ({ attempt, payload: { n } }) =>
               n === 1
-                ? [[id, "always"]]
+                ? "always"
                 : n === 2
-                ? [[id, Queue.unrecoverable("never again")]]
+                ? Queue.unrecoverable("never again")
                 : n === 3 && seen.length === 1
-                ? [[id, Queue.postpone(0)]]
+                ? Queue.postpone(0)
                 : n === 4 && attempt === 1
-                ? [[id, "once"]]
-                : []
-            )
-            return failures.length === 0 ? Effect.void : Queue.batchFailures(failures)
+                ? "once"
+                : undefined)
           },
           { size: 5, within: "30 millis" }
         )
