@@ -76,12 +76,18 @@ else
   local over = redis.call('ZCARD', workers) - ${MOST_WORKERS}
   if over > 0 then drop(redis.call('ZRANGE', workers, 0, math.min(over, 100) - 1)) end
 end
+if ARGV[2] ~= '' then
+  for _, key in ipairs({ workers, workers_info }) do redis.call('PEXPIRE', key, ARGV[2] + 60000) end
+end
+-- Of a queue that was removed nothing shall be left.
+if ARGV[3] == '' and redis.call('EXISTS', history) == 0 then return 1 end
 local minute = math.floor(now / 60000)
 local totals = redis.call('HMGET', meta, 'completed', 'failed', 'dead')
 local text = (totals[1] or '0') .. ' ' .. (totals[2] or '0') .. ' ' .. (totals[3] or '0')
 local before = redis.call('HGET', history, minute)
 local first = before and string.match(before, '^%d+ %d+ %d+')
 redis.call('HSET', history, minute, (first or text) .. ' ' .. text)
+redis.call('PEXPIRE', history, ${2 * MINUTES * 60_000})
 if not before then
   for _, other in ipairs(redis.call('HKEYS', history)) do
     if tonumber(other) <= minute - ${MINUTES} then redis.call('HDEL', history, other) end
