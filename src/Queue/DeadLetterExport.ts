@@ -19,7 +19,10 @@ import { type Open, spanned } from "./Control.js"
 import * as scripts from "./controlScripts.js"
 import { type DeadLetter, letterOf } from "./DeadLetters.js"
 import type { Definition } from "./Definition.js"
+import { decoder } from "./envelope.js"
+import { NO_PLACE } from "./groupScripts.js"
 import { LEVELS } from "./keys.js"
+import { checkId } from "./Producer.js"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Models
@@ -111,15 +114,15 @@ const TOGETHER = 100
 /**
  * Makes dead letters. O(m log n) for m of n.
  *
- * ARGV how many the queue keeps, and for each id, envelope, level, when it died, and the JSON about it. Returns how many
- * were made, were there, and were one too many.
+ * ARGV how many the queue keeps, and for each id, envelope, level, when it died, the JSON about it, and its group or an
+ * empty text. Returns how many were made, were there, and were one too many.
  */
 const restore = RedisScript.make({
   name: "queue.importDeadLetters",
   lua: `${scripts.common}
 local made, there, over = 0, 0, 0
 local room = tonumber(ARGV[3]) - redis.call('ZCARD', dead)
-for i = 4, #ARGV, 5 do
+for i = 4, #ARGV, 6 do
   local id, level = ARGV[i], ARGV[i + 2]
   if redis.call('HEXISTS', jobs, id) == 1 then
     there = there + 1
@@ -128,17 +131,24 @@ for i = 4, #ARGV, 5 do
   else
     redis.call('HSET', jobs, id, ARGV[i + 1])
     if level ~= '0' then redis.call('HSET', levels, id, level) end
+    if ARGV[i + 5] ~= '' then redis.call('HSET', group_of, id, ${NO_PLACE} .. ARGV[i + 5]) end
     redis.call('HSET', dead_info, id, ARGV[i + 4])
     redis.call('ZADD', dead, whole(math.min(now, ARGV[i + 3])), id)
     made = made + 1
   end
 end
 return { made, there, over }`,
-  params: (target: scripts.Target, limit: number, records: ReadonlyArray<DeadLetterRecord>) =>
+  params: (
+    target: scripts.Target,
+    limit: number,
+    records: ReadonlyArray<readonly [record: DeadLetterRecord, group: string]>
+  ) =>
     scripts.params(
       target,
       limit,
-      ...records.flatMap(({ envelope, failedAt, id, info, priority }) => [id, envelope, priority, failedAt, info])
+      ...records.flatMap((
+        [{ envelope, failedAt, id, info, priority }, group]
+      ) => [id, envelope, priority, failedAt, info, group])
     ),
   result: (reply): Either.Either<Imported, string> => {
     const [imported, present, refused] = Array.isArray(reply) ? reply : []
@@ -207,6 +217,12 @@ export const makeExport = (client: RedisClient.Service, open: Open): DeadLetterE
     const opened = open(operation, definition)
     if (Either.isLeft(opened)) return Effect.fail(opened.left)
     const { target } = opened.right
+    const decode = decoder(definition)
+    // It stands in the envelope, and has to be what a group may be called.
+    const groupOf = ({ envelope, id }: DeadLetterRecord): string => {
+      const { group = "" } = decode(envelope, id)
+      return definition.groups === undefined || checkId(operation, "group", group) !== undefined ? "" : group
+    }
     return spanned(
       "importDeadLetters",
       definition,
@@ -217,11 +233,19 @@ export const makeExport = (client: RedisClient.Service, open: Open): DeadLetterE
           const all = Chunk.toReadonlyArray(some)
           const bad = all.map(({ id }) => checkName(operation, "id", id)).find((error) => error !== undefined)
           return bad === undefined
-            ? Effect.map(client.eval(restore, target, definition.deadLetters.count, all), (more) => ({
-              imported: sum.imported + more.imported,
-              present: sum.present + more.present,
-              refused: sum.refused + more.refused
-            }))
+            ? Effect.map(
+              client.eval(
+                restore,
+                target,
+                definition.deadLetters.count,
+                all.map((one) => [one, groupOf(one)] as const)
+              ),
+              (more) => ({
+                imported: sum.imported + more.imported,
+                present: sum.present + more.present,
+                refused: sum.refused + more.refused
+              })
+            )
             : Effect.fail(bad)
         }
       )

@@ -49,9 +49,11 @@ export interface Throughput {
  */
 export interface Overview extends Status {
   readonly name: string
-  /** How many jobs are ready, by priority, from 0 to 7. */
+  /** How many jobs without a group are ready, by priority, from 0 to 7. */
   readonly readyByPriority: ReadonlyArray<number>
-  /** The ready job that waits for longest: since it was enqueued, or since its delay was over. */
+  /** How many jobs with a group are. */
+  readonly readyInGroups: number
+  /** The ready job without a group that waits for longest: since it was enqueued, or since its delay was over. */
   readonly oldestReady: Option.Option<{
     readonly id: string
     readonly priority: number
@@ -156,7 +158,7 @@ const throughputOf = (history: scripts.Overview["history"]): ReadonlyArray<Throu
 
 const overviewOf = (
   name: string,
-  { due, heads, history, levels, now, status, workers }: scripts.Overview
+  { due, heads, history, inGroups, levels, now, status, workers }: scripts.Overview
 ): Overview => {
   const [oldest] = heads
     .map(({ head, id, level }) => ({ id, priority: level, since: waitingSince(head, id) }))
@@ -165,6 +167,7 @@ const overviewOf = (
     ...statusOf(status),
     name,
     readyByPriority: levels,
+    readyInGroups: inGroups,
     oldestReady: oldest === undefined ? Option.none() : Option.some({
       id: oldest.id,
       priority: oldest.priority,

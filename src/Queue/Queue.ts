@@ -21,6 +21,7 @@ import { type Control, makeControl, opener } from "./Control.js"
 import { type DeadLetterExport, makeExport } from "./DeadLetterExport.js"
 import { type DeadLetters, makeDeadLetters } from "./DeadLetters.js"
 import type { Definition, Enqueued, EnqueueOptions } from "./Definition.js"
+import { type Groups, makeGroups } from "./Groups.js"
 import { type Inspection, makeInspection } from "./Inspection.js"
 import * as Producer from "./Producer.js"
 import type { PayloadTooLarge, QueueFull } from "./QueueError.js"
@@ -45,7 +46,7 @@ export interface NewJob<out A> extends EnqueueOptions {
  * @since 0.1.0
  * @category models
  */
-export interface Service extends Control, DeadLetters, DeadLetterExport, Inspection {
+export interface Service extends Control, DeadLetters, DeadLetterExport, Inspection, Groups {
   /**
    * Adds a job. Jobs that are added to a queue while a call for it is underway leave together in the next one. When the
    * reply is lost it is asked for again, and the job is added once.
@@ -107,6 +108,7 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
     ...makeDeadLetters(client, open),
     ...makeExport(client, open),
     ...makeInspection(client, open, client.mode === "cluster"),
+    ...makeGroups(client, open),
     ...producer,
     makeWorker: (definition, handler, options) => Worker.make(shared, definition, handler, options),
     makeBatchWorker: (definition, handler, options) => Batch.make(shared, definition, handler, options)

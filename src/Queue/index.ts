@@ -46,10 +46,13 @@ export {
   type Definition,
   type Enqueued,
   type EnqueueOptions,
+  type GroupDefaults,
   type Job,
   type Options
 } from "./Definition.js"
 export type { DeadReason } from "./envelope.js"
+export * from "./groupOperations.js"
+export type { GroupInfo, GroupLimits, GroupPage, GroupPageOptions, Groups } from "./Groups.js"
 export { type HandlerByType, type Handlers, handlers } from "./Handlers.js"
 export {
   type Inspection,

@@ -6,7 +6,7 @@ import type { Reply } from "../RedisClient.js"
 import * as RedisScript from "../RedisScript.js"
 import * as control from "./controlScripts.js"
 import { HEAD } from "./envelope.js"
-import { type Keys, LAST_READY, LEVELS, registryKey } from "./keys.js"
+import { type Keys, LEVELS, registryKey } from "./keys.js"
 
 /** How many queues are remembered, and for how many milliseconds after somebody has announced them. */
 const MOST_QUEUES = 10_000
@@ -18,13 +18,13 @@ const MOST_WORKERS = 1000
 /** For how many minutes counters are kept. */
 export const MINUTES = 60
 
-/** Keys that the scripts of jobs have no use for, behind those that they get. */
+/** Keys that the scripts of jobs have no use for; the last ones of the scripts here. */
 const observed = ({ history, workers, workersInfo }: Keys): ReadonlyArray<string> => [workers, workersInfo, history]
 
 export const keysOf = (keys: Keys): ReadonlyArray<string> => [...keys.all, ...observed(keys)]
 
 const names = `
-local workers, workers_info, history = KEYS[${LAST_READY + 1}], KEYS[${LAST_READY + 2}], KEYS[${LAST_READY + 3}]`
+local workers, workers_info, history = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]`
 
 const params = (target: control.Target, ...args: ReadonlyArray<string | number>) => ({
   ...control.params(target, ...args),
@@ -105,8 +105,9 @@ return 1`,
 /** What an overview of a queue is made of. */
 export interface Overview {
   readonly status: control.Status
-  /** How many jobs are ready, by level. */
+  /** How many jobs are ready, by level, without those of groups. */
   readonly levels: ReadonlyArray<number>
+  readonly inGroups: number
   /** The first job of each level, with the beginning of its envelope. */
   readonly heads: ReadonlyArray<{ readonly level: number; readonly id: string; readonly head: string }>
   /** When the first delayed job is due. */
@@ -131,7 +132,7 @@ const headOf = (reply: Reply): Overview["heads"][number] | undefined => {
  * A queue at a glance. O(1), and O(n) with n jobs that were removed while they were ready, of which it looks at 1000 at most.
  *
  * Returns what \`queue.status\` returns, the ready jobs by level, the first of each level, when the first delayed one is due,
- * how many workers there are, the history and the time.
+ * how many workers there are, the history, the time, and how many ready jobs have groups.
  */
 export const overview = RedisScript.make({
   name: "queue.overview",
@@ -160,14 +161,15 @@ end
 local due = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
 return { redis.call('HLEN', jobs), redis.call('ZCARD', delayed), redis.call('ZCARD', leases), redis.call('ZCARD', dead),
   redis.call('HMGET', meta, 'paused', 'concurrency', 'limit', 'window', 'completed', 'failed', 'dead'),
-  by_level, heads, due or '', redis.call('ZCOUNT', workers, now, '+inf'), redis.call('HGETALL', history), now }`,
+  by_level, heads, due or '', redis.call('ZCOUNT', workers, now, '+inf'), redis.call('HGETALL', history), now, redis.call('ZCARD', group_jobs) }`,
   params,
   result: (reply): Either.Either<Overview, string> => {
-    const [, , , , , levels, heads, due, workers, history, now] = Array.isArray(reply) ? reply : []
+    const [, , , , , levels, heads, due, workers, history, now, inGroups] = Array.isArray(reply) ? reply : []
     const firsts = Array.isArray(heads) ? heads.map(headOf) : [undefined]
     if (
       !Array.isArray(levels) || !levels.every((n) => typeof n === "number") || !isText(due) ||
       typeof workers !== "number" || !Array.isArray(history) || typeof now !== "number" ||
+      typeof inGroups !== "number" ||
       !firsts.every((first) => first !== undefined)
     ) {
       return Either.left("an overview")
@@ -175,6 +177,7 @@ return { redis.call('HLEN', jobs), redis.call('ZCARD', delayed), redis.call('ZCA
     return Either.map(control.status.decode(reply), (status) => ({
       status,
       levels,
+      inGroups,
       heads: firsts,
       due: due === "" ? undefined : Math.floor(Number(due)),
       workers,

@@ -131,6 +131,30 @@ export const exportSuite = (
         assert.deepStrictEqual(jobs.map(({ id, priority }) => [id, priority]), [["b000", 1], ["b003", 0]])
       }))
 
+    it.effect("a job keeps its group", () =>
+      Effect.gen(function*() {
+        const queue = define("grouped", { groups: {} })
+        yield* bury(queue, ["a"], { group: "tenant" })
+        const letters = yield* exported(queue)
+        yield* Queue.removeDeadLetters(queue, ["a"])
+        const [{ record }] = letters as [Queue.ExportedDeadLetter<Task>]
+        // What can't be the name of a group is none.
+        const odd = new Queue.DeadLetterRecord({
+          ...record,
+          id: "b",
+          envelope: record.envelope.replace(`"tenant"`, `"\\u0000"`)
+        })
+        assert.include(odd.envelope, "u0000")
+        yield* Queue.importDeadLetters(queue, Stream.make(record, odd))
+        assert.strictEqual(yield* Queue.replayMany(queue, ["a", "b"]), 2)
+        const [overview] = yield* Queue.overview([queue.name])
+        assert.deepStrictEqual([overview?.readyInGroups, overview?.readyByPriority[0], overview?.counts.ready], [
+          1,
+          1,
+          2
+        ])
+      }))
+
     it.effect("it makes no more dead letters than the queue keeps, and none of the future", () =>
       Effect.gen(function*() {
         const queue = define("room", { deadLetters: { count: 2 } })

@@ -152,7 +152,7 @@ describe("the queue on the page", () => {
         yield* page.until(`${text("state")} === "live"`)
         assert.strictEqual(yield* page.evaluate(text("ready")), "–")
         // What is above it may still grow, so it is opened without the mouse.
-      yield* page.evaluate(`document.getElementById("queue").open = true`)
+        yield* page.evaluate(`document.getElementById("queue").open = true`)
         yield* page.until(`${text("ready")} === "0" && ${text("work")} === "0 workers"`)
 
         yield* order("of full", "full")
