@@ -30,7 +30,7 @@ import { spanOf } from "../internal/traceparent.js"
 import type { Service as Client } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import { delayOf } from "./backoff.js"
-import { type Backoff, type Definition, type Job, settingsOf } from "./Definition.js"
+import { type Backoff, type Definition, type Firing, type Job, settingsOf } from "./Definition.js"
 import * as Envelope from "./envelope.js"
 import { Types, UnknownType } from "./Handlers.js"
 import { keysOf } from "./keys.js"
@@ -95,6 +95,8 @@ export interface Shared {
   readonly wakeups: Wakeups
   /** Names one more worker. */
   readonly nextWorker: () => string
+  /** Sees that schedules of the queue are fired, as long as the scope is there. */
+  readonly fireSchedules: (definition: Definition<any, any>) => Effect.Effect<void, never, Scope.Scope>
   readonly pace: Pace
 }
 
@@ -156,13 +158,18 @@ const again = Schedule.exponential("100 millis").pipe(
 const checkConcurrency = (concurrency: number) =>
   checkWhole("Queue.worker", "concurrency", 1, MOST_CONCURRENCY, concurrency)
 
+const firingOf = ({ schedule, slot }: Envelope.Head): Option.Option<Firing> =>
+  schedule === undefined || slot === undefined
+    ? Option.none()
+    : Option.map(DateTime.make(slot), (slot) => ({ id: schedule, slot }))
+
 /** After how many calls at the latest a queue is asked again whether it is a plain one. */
 const MOST_DETOUR = 1024
 
 const microtask = (f: () => void): void => void Promise.resolve().then(f)
 
 export const make = <A, B, E, R>(
-  { client, nextWorker, pace, wakeups }: Shared,
+  { client, fireSchedules, nextWorker, pace, wakeups }: Shared,
   definition: Definition<A, B>,
   handler: Handler<A, E, R, NoInfer<B>>,
   options: WorkerOptions<E> = {},
@@ -355,6 +362,7 @@ export const make = <A, B, E, R>(
         priority: taken.level,
         group: Option.fromNullable(envelope.group),
         enqueuedAt: DateTime.unsafeMake(envelope.enqueuedAt),
+        schedule: firingOf(envelope),
         progress: progressOf(taken)
       }
       let effect: Effect.Effect<B, E | OwnFailure, R> = Effect.suspend(() => handler(job))
@@ -723,6 +731,7 @@ export const make = <A, B, E, R>(
         yield* Deferred.succeed(stopped, undefined)
       })
     )
+    yield* Scope.extend(fireSchedules(definition), scope)
     registration = yield* Scope.extend(wakeups.register(keys, { wake, cancel }), scope)
     pump()
 

@@ -46,6 +46,7 @@ export {
   type Definition,
   type Enqueued,
   type EnqueueOptions,
+  type Firing,
   type GroupDefaults,
   type Job,
   type Options
@@ -74,4 +75,15 @@ export {
   Unrecoverable,
   unrecoverable
 } from "./QueueError.js"
+export * from "./scheduleOperations.js"
+export {
+  type CatchUp,
+  type ScheduleInfo,
+  ScheduleNotFound,
+  type ScheduleOptions,
+  type SchedulePage,
+  type Schedules,
+  type ScheduleTiming,
+  TooManySchedules
+} from "./Schedules.js"
 export type { Handler, Worker, WorkerOptions } from "./Worker.js"

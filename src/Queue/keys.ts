@@ -53,6 +53,12 @@ export interface Keys {
    * ready, or got another level.
    */
   readonly removed: string
+  /** HASH id of a schedule → when its slots are, its limits, and what its jobs are made of, with NUL between them. */
+  readonly schedules: string
+  /** ZSET id of a schedule → its next slot in milliseconds; `inf` for one that is paused or has ended. */
+  readonly schedulesDue: string
+  /** HASH id of a schedule → `revision flag fired last`: see `scheduleScripts.ts`. */
+  readonly schedulesState: string
   /** ZSET `group NUL place id`, score 0: jobs of groups that are ready. A place is a digit for the level and 16 for the order. */
   readonly groupJobs: string
   /** ZSET group → place in the ring of those whose turn comes; the empty text for all jobs without a group. */
@@ -87,7 +93,7 @@ export interface Keys {
   readonly groups: ReadonlyArray<string>
   /** All of both. */
   readonly all: ReadonlyArray<string>
-  /** Channels, without the prefix of the client: something to do (on a Cluster), and `cancel ID`. */
+  /** Channels, without the prefix of the client: something to do (on a Cluster), and `cancel ID` or `schedules`. */
   readonly wake: string
   readonly control: string
 }
@@ -119,7 +125,10 @@ const keysUnder = (root: string) => ({
   marker: `${root}:marker`,
   cancelled: `${root}:cancelled`,
   progress: `${root}:progress`,
-  removed: `${root}:removed`
+  removed: `${root}:removed`,
+  schedules: `${root}:schedules`,
+  schedulesDue: `${root}:schedules:due`,
+  schedulesState: `${root}:schedules:state`
 })
 
 const groupKeysUnder = (root: string) => ({

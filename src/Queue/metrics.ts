@@ -39,6 +39,13 @@ const byOutcome = (tags: Readonly<Record<string, string>>) => ({
   wait: tagged(waits, tags)
 })
 
+const fired = MetricKey.counter("effect_redis_queue_schedules_fired_total", {
+  description: "Slots of schedules that this process has fired",
+  incremental: true
+})
+
+export const firedBy = (queue: string) => tagged(fired, { queue })
+
 export type OfWorker = ReturnType<typeof byOutcome>
 
 /** How many types of jobs a queue has at most. Whoever reads metrics keeps a series for each. */

@@ -4,6 +4,7 @@ import { controlSuite } from "./controlSuite.js"
 import { exportSuite } from "./exportSuite.js"
 import { groupsSuite } from "./groupsSuite.js"
 import { inspectionSuite } from "./inspectionSuite.js"
+import { schedulesSuite } from "./schedulesSuite.js"
 import { suite } from "./suite.js"
 
-everywhere(suite, controlSuite, groupsSuite, batchesSuite, exportSuite, inspectionSuite)
+everywhere(suite, controlSuite, groupsSuite, schedulesSuite, batchesSuite, exportSuite, inspectionSuite)
