@@ -5,7 +5,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import { hostname } from "node:os"
 import * as Alarm from "../internal/alarm.js"
 import type { Service as Client } from "../RedisClient.js"

@@ -302,6 +302,7 @@ export const controlSuite = (
             payload: Either.right({ n: 0 }),
             priority: 2,
             failures: 0,
+            group: Option.none(),
             attempts: 9,
             at: undefined,
             enqueuedAt: undefined
