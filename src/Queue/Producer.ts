@@ -51,6 +51,40 @@ export interface Producer {
   ) => Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError>
 }
 
+/** A job as scripts take it. */
+export interface Plant {
+  readonly id: string
+  readonly envelope: string
+  readonly extras: string
+}
+
+/** What adds jobs with this script, or another one that takes and gives the same. */
+type Script = typeof scripts.enqueue
+
+/** What flows need of a producer. */
+export interface Planter {
+  readonly nextId: (now: number) => string
+  readonly prepare: <A>(
+    operation: string,
+    definition: Definition<A, any>,
+    job: EnqueueOptions & { readonly payload: A },
+    now: number,
+    traceparent: string | undefined
+  ) => Either.Either<Plant, PayloadTooLarge | RedisInputError>
+  /** Makes a call of its own for one job, with its id as the first text. */
+  readonly plant: <A>(
+    definition: Definition<A, any>,
+    script: Script,
+    texts: ReadonlyArray<string>
+  ) => Effect.Effect<Enqueued, QueueFull | RedisError>
+  /** Gives the time, and the trace parent of a span around it. */
+  readonly traced: <A, E>(
+    queue: string,
+    count: number,
+    use: (now: number, traceparent: string | undefined) => Effect.Effect<A, E>
+  ) => Effect.Effect<A, E>
+}
+
 /** What one caller wants to add. */
 interface Order {
   /** Id, envelope and extras of each job. */
@@ -60,6 +94,8 @@ interface Order {
   readonly plain: boolean
   /** The limit of the queue, or 0. */
   readonly limit: number
+  /** What it is added with when it is not plain. */
+  readonly script: Script
   readonly done: (result: Exit.Exit<scripts.Received, RedisError>) => void
 }
 
@@ -200,7 +236,7 @@ const NO_OPTIONS: EnqueueOptions = {}
 export const make = (
   client: Client,
   process: string
-): Effect.Effect<Producer, never, Scope.Scope> =>
+): Effect.Effect<Producer & { readonly planter: Planter }, never, Scope.Scope> =>
   Effect.gen(function*() {
     const fork = yield* FiberSet.makeRuntime<never>()
     const lines = new Map<string, Line>()
@@ -260,7 +296,7 @@ export const make = (
             ids: []
           })
         )
-        : client.eval(scripts.enqueue, { keys, call: number }, notices, first.limit, first.all, jobs)
+        : client.eval(first.script, { keys, call: number }, notices, first.limit, first.all, jobs)
       // It may be called where nothing can be interrupted, and the end of the layer must not wait for the server.
       fork(Effect.interruptible(call))
         .addObserver((exit) => {
@@ -293,6 +329,7 @@ export const make = (
       limit: number,
       all: boolean,
       plain: boolean,
+      script: Script,
       read: (received: scripts.Received) => Exit.Exit<ReadonlyArray<Enqueued>, QueueFull>
     ): Effect.Effect<ReadonlyArray<Enqueued>, QueueFull | RedisError> =>
       Effect.async((resume) => {
@@ -307,6 +344,7 @@ export const make = (
           limit,
           all,
           plain,
+          script,
           done: (exit) => resume(Exit.isSuccess(exit) ? read(exit.value) : Exit.failCause(exit.cause))
         }
         waiting.push(order)
@@ -315,6 +353,63 @@ export const make = (
           const i = waiting.indexOf(order)
           if (i >= 0) waiting.splice(i, 1)
         })
+      })
+
+    const nextId = (now: number): string => Envelope.makeId(now, process.slice(0, 6), ids++)
+
+    const plantOf: Planter["prepare"] = (operation, definition, job, now, traceparent) => {
+      const prepared = prepare(operation, definition, job)
+      if (Either.isLeft(prepared)) return Either.left(prepared.left)
+      const payload = compile(definition).encode(operation, job.payload)
+      if (Either.isLeft(payload)) return Either.left(payload.left)
+      const { attempts, extras, id, timeout } = prepared.right
+      const enqueuedAt = id === undefined ? undefined : now
+      return Either.right({
+        id: id ?? nextId(now),
+        envelope: Envelope.encode({ enqueuedAt, attempts, timeout, traceparent }, payload.right),
+        extras
+      })
+    }
+
+    /** What became of jobs, with the ids that they were sent with. */
+    const readerOf =
+      ({ maxSize = 0, name }: Definition<any, any>, { count }: Compiled<any>, idOf: (i: number) => string) =>
+      ({ ids, outcomes }: scripts.Received): Exit.Exit<ReadonlyArray<Enqueued>, QueueFull> => {
+        const result = new Array<Enqueued>(outcomes.length)
+        let standIn = 0
+        let added = 0
+        for (let i = 0; i < outcomes.length; i++) {
+          const letter = outcomes[i]!
+          const outcome = OUTCOMES[letter]
+          if (outcome === undefined) return Exit.fail(new QueueFull({ queue: name, maxSize }))
+          const id = letter === "d" || letter === "i" ? ids[standIn++]! : idOf(i)
+          if (outcome !== "duplicate") added++
+          result[i] = { id, outcome }
+        }
+        if (added > 0) count.unsafeUpdate(added, [])
+        return Exit.succeed(result)
+      }
+
+    const traced: Planter["traced"] = (queue, count, use) =>
+      Effect.withFiberRuntime((fiber) => {
+        const now = Context.get(fiber.getFiberRef(DefaultServices.currentServices), Clock.Clock)
+          .unsafeCurrentTimeMillis()
+        if (!isTraced(fiber)) return use(now, undefined)
+        return Effect.useSpan(
+          `send ${queue}`,
+          {
+            kind: "producer",
+            captureStackTrace: false,
+            attributes: {
+              "messaging.system": "redis",
+              "messaging.destination.name": queue,
+              "messaging.operation.type": "send",
+              "messaging.operation.name": "enqueue",
+              ...(count !== 1 && { "messaging.batch.message_count": count })
+            }
+          },
+          (span) => Effect.withParentSpan(use(now, traceparentOf(span)), span)
+        )
       })
 
     const add = <A>(
@@ -326,69 +421,42 @@ export const make = (
       const { maxSize = 0, name } = definition
       const settings = settingsOf(definition)
       if (Either.isLeft(settings)) return Effect.fail(settings.left)
-      const { count, encode, route } = compile(definition)
-
-      const send = (
-        enqueuedAt: number,
-        traceparent: string | undefined
-      ): Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError> => {
-        const args = new Array<string>(jobs.length * 3)
-        let plain = maxSize === 0
-        for (let i = 0; i < jobs.length; i++) {
-          const job = jobs[i]!
-          const prepared = prepare(operation, definition, job)
-          if (Either.isLeft(prepared)) return Effect.fail(prepared.left)
-          const payload = encode(operation, job.payload)
-          if (Either.isLeft(payload)) return Effect.fail(payload.left)
-          const { attempts, extras, id, timeout } = prepared.right
-          args[3 * i] = id ?? Envelope.makeId(enqueuedAt, process.slice(0, 6), ids++)
-          args[3 * i + 1] = Envelope.encode(
-            { enqueuedAt: id === undefined ? undefined : enqueuedAt, attempts, timeout, traceparent },
-            payload.right
-          )
-          args[3 * i + 2] = extras
-          if (extras !== "") plain = false
-        }
-        return order(name, route, args, maxSize, all, plain, ({ ids, outcomes }) => {
-          const result = new Array<Enqueued>(jobs.length)
-          let standIn = 0
-          let added = 0
+      return traced(
+        name,
+        jobs.length,
+        (now, traceparent): Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError> => {
+          const texts = new Array<string>(jobs.length * 3)
+          let plain = maxSize === 0
           for (let i = 0; i < jobs.length; i++) {
-            const letter = outcomes[i] ?? ""
-            const outcome = OUTCOMES[letter]
-            if (outcome === undefined) return Exit.fail(new QueueFull({ queue: name, maxSize }))
-            const id = letter === "d" || letter === "i" ? ids[standIn++]! : args[3 * i]!
-            if (outcome !== "duplicate") added++
-            result[i] = { id, outcome }
+            const prepared = plantOf(operation, definition, jobs[i]!, now, traceparent)
+            if (Either.isLeft(prepared)) return Effect.fail(prepared.left)
+            const { envelope, extras, id } = prepared.right
+            texts[3 * i] = id
+            texts[3 * i + 1] = envelope
+            texts[3 * i + 2] = extras
+            if (extras !== "") plain = false
           }
-          if (added > 0) count.unsafeUpdate(added, [])
-          return Exit.succeed(result)
-        })
-      }
+          const compiled = compile(definition)
+          const read = readerOf(definition, compiled, (i) => texts[3 * i]!)
+          return order(name, compiled.route, texts, maxSize, all, plain, scripts.enqueue, read)
+        }
+      )
+    }
 
-      return Effect.withFiberRuntime((fiber) => {
-        const now = Context.get(fiber.getFiberRef(DefaultServices.currentServices), Clock.Clock)
-          .unsafeCurrentTimeMillis()
-        if (!isTraced(fiber)) return send(now, undefined)
-        return Effect.useSpan(
-          `send ${name}`,
-          {
-            kind: "producer",
-            captureStackTrace: false,
-            attributes: {
-              "messaging.system": "redis",
-              "messaging.destination.name": name,
-              "messaging.operation.type": "send",
-              "messaging.operation.name": "enqueue",
-              ...(jobs.length !== 1 && { "messaging.batch.message_count": jobs.length })
-            }
-          },
-          (span) => Effect.withParentSpan(send(now, traceparentOf(span)), span)
-        )
-      })
+    const planter: Planter = {
+      nextId,
+      prepare: plantOf,
+      traced,
+      plant: (definition, script, texts) => {
+        const { maxSize = 0, name } = definition
+        const compiled = compile(definition)
+        const read = readerOf(definition, compiled, () => texts[0]!)
+        return Effect.map(order(name, compiled.route, texts, maxSize, true, false, script, read), ([first]) => first!)
+      }
     }
 
     return {
+      planter,
       enqueue: (definition, payload, options = NO_OPTIONS) =>
         Effect.map(add("Queue.enqueue", definition, [{ ...options, payload }], false), ([first]) => first!),
       enqueueAll: (definition, jobs) =>

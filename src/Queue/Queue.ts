@@ -17,8 +17,10 @@ import { RedisClient } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import { layer as testServer, RedisTestServer } from "../RedisTestServer.js"
 import { type Control, makeControl, opener } from "./Control.js"
+import * as Courier from "./Courier.js"
 import { type DeadLetters, makeDeadLetters } from "./DeadLetters.js"
 import type { Definition, Enqueued, EnqueueOptions } from "./Definition.js"
+import { type Flows, makeFlows } from "./flows.js"
 import * as Producer from "./Producer.js"
 import type { PayloadTooLarge, QueueFull } from "./QueueError.js"
 import * as Wakeups from "./Wakeups.js"
@@ -42,7 +44,7 @@ export interface NewJob<out A> extends EnqueueOptions {
  * @since 0.1.0
  * @category models
  */
-export interface Service extends Control, DeadLetters {
+export interface Service extends Control, DeadLetters, Flows {
   /**
    * Adds a job. Jobs that are added to a queue while a call for it is underway leave together in the next one. When the
    * reply is lost it is asked for again, and the job is added once.
@@ -89,13 +91,15 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
   const process = randomBytes(9).toString("base64url").replace(/[-_]/g, "0")
   const pace = Option.isSome(yield* Effect.serviceOption(RedisTestServer)) ? Wakeups.inMemory : Wakeups.onServer
   const wakeups = yield* Wakeups.make(client, pace)
-  const producer = yield* Producer.make(client, process)
+  const courier = yield* Courier.make(client, process)
+  const { planter, ...producer } = yield* Producer.make(client, process)
   const open = opener({ cluster: client.mode === "cluster" }, client)
   let workers = 0
-  const shared: Worker.Shared = { client, wakeups, pace, nextWorker: () => `${process}.${workers++}` }
+  const shared: Worker.Shared = { client, wakeups, pace, courier, nextWorker: () => `${process}.${workers++}` }
   return {
     ...makeControl(client, open),
     ...makeDeadLetters(client, open),
+    ...makeFlows(client, open, planter, courier),
     ...producer,
     makeWorker: (definition, handler, options) => Worker.make(shared, definition, handler, options)
   }

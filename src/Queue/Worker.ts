@@ -28,8 +28,10 @@ import { spanOf } from "../internal/traceparent.js"
 import type { Service as Client } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import { delayOf } from "./backoff.js"
+import type { Courier } from "./Courier.js"
 import { type Backoff, checkWhole, type Definition, type Job, settingsOf } from "./Definition.js"
 import * as Envelope from "./envelope.js"
+import { childrenOf } from "./flows.js"
 import { UnknownType } from "./Handlers.js"
 import { keysOf } from "./keys.js"
 import * as metrics from "./metrics.js"
@@ -91,6 +93,7 @@ export interface Shared {
   /** Names one more worker. */
   readonly nextWorker: () => string
   readonly pace: Pace
+  readonly courier: Courier
 }
 
 /** The deadline of a job passed while it ran. */
@@ -152,7 +155,7 @@ const checkConcurrency = (concurrency: number) =>
 const microtask = (f: () => void): void => void Promise.resolve().then(f)
 
 export const make = <A, B, E, R>(
-  { client, nextWorker, pace, wakeups }: Shared,
+  { client, courier, nextWorker, pace, wakeups }: Shared,
   definition: Definition<A, B>,
   handler: Handler<A, E, R, NoInfer<B>>,
   options: WorkerOptions<E> = {}
@@ -332,7 +335,8 @@ export const make = <A, B, E, R>(
         attempts,
         priority: taken.level,
         enqueuedAt: DateTime.unsafeMake(envelope.enqueuedAt),
-        progress: progressOf(taken)
+        progress: progressOf(taken),
+        children: childrenOf(client, courier, name, taken.id)
       }
       let effect: Effect.Effect<B, E | OwnFailure, R> = Effect.suspend(() => handler(job))
       const limit = envelope.timeout ?? timeout
@@ -515,7 +519,7 @@ export const make = <A, B, E, R>(
     }
 
     const received = (
-      { cancelled, deadlines, envelopes, failures, ids, levels, limited: isLimited, lost, next, now: serverNow }:
+      { cancelled, deadlines, envelopes, failures, ids, levels, limited: isLimited, lost, next, now: serverNow, posted }:
         scripts.Claimed,
       number: number,
       asked: number,
@@ -527,6 +531,7 @@ export const make = <A, B, E, R>(
         lose(member.slice(member.indexOf("|") + 1))
       }
       limited = isLimited
+      if (posted) courier.kick(name)
       const at = now()
       for (let i = 0; i < ids.length; i++) {
         const text = envelopes[i]
@@ -657,6 +662,7 @@ export const make = <A, B, E, R>(
         for (const job of running) interrupt(job, "stopped")
         yield* until(isIdleHere)
         yield* within(isQuiet, FAREWELL)
+        yield* Effect.timeoutOption(Effect.interruptible(courier.flush(name)), FAREWELL)
         closed = true
         yield* Deferred.succeed(stopped, undefined)
       })

@@ -35,6 +35,20 @@ export {
   type Options
 } from "./Definition.js"
 export type { DeadReason } from "./envelope.js"
+export {
+  child,
+  ChildFailed,
+  type ChildOptions,
+  type ChildOutcome,
+  childResults,
+  flow,
+  type Flow,
+  type FlowChild,
+  type FlowNode,
+  type FlowOptions,
+  type Flows,
+  type OnFailure
+} from "./flows.js"
 export { type HandlerByType, type Handlers, handlers } from "./Handlers.js"
 export * from "./operations.js"
 export * from "./Queue.js"

@@ -1,8 +1,8 @@
 /**
  * The keys of a queue. All share a hash tag, and so a slot.
  *
- * A job is in one state at any moment: *ready* in a list, *delayed*, *running* with a lease, or *dead*. Its envelope stays
- * in `jobs` from the first moment to the last. The owner of the keys are the jobs: when none is left, only `meta` is.
+ * A job is in one state at any moment: *ready* in a list, *delayed*, *blocked* by its children, *running* with a lease, or
+ * *dead*. Its envelope stays in `jobs` from the first moment to the last. The owner of the keys are the jobs: when none is left, only `meta` is.
  */
 
 /** How many levels of priority there are at most. */
@@ -53,6 +53,17 @@ export interface Keys {
    * ready, or got another level.
    */
   readonly removed: string
+  /** HASH of what belongs to flows, see `flowLua.ts`. */
+  readonly flows: string
+  /** ZSET of parents that wait for children → since when, in milliseconds. */
+  readonly blocked: string
+  /** ZSET of what other queues have to be told → stamp. */
+  readonly outbox: string
+  /**
+   * ZSET sender → stamp of what came from it last, and of what was sent last under an empty text. It lives for a day. It
+   * outlives the queue, or what is sent after its end would seem to be known.
+   */
+  readonly stamps: string
   /** STRINGs are this with a producer behind it: what the server replied to its last call. They live for a minute. */
   readonly sent: string
   /** STRINGs are this with a worker behind it: what it settled and took last. They live for a minute, or two leases. */
@@ -88,7 +99,11 @@ const keysUnder = (root: string) => ({
   marker: `${root}:marker`,
   cancelled: `${root}:cancelled`,
   progress: `${root}:progress`,
-  removed: `${root}:removed`
+  removed: `${root}:removed`,
+  flows: `${root}:flows`,
+  blocked: `${root}:blocked`,
+  outbox: `${root}:outbox`,
+  stamps: `${root}:stamps`
 })
 
 export const keysOf = (name: string): Keys => {
