@@ -253,8 +253,8 @@ const conforms = (steps: ReadonlyArray<Step>) =>
       })
 
     const agrees = Effect.gen(function*() {
-      const counts = { ready: 0, delayed: 0, running: 0, dead: 0 }
-      for (const state of ["ready", "delayed", "running", "dead"] as const) {
+      const counts = { ready: 0, delayed: 0, blocked: 0, running: 0, dead: 0 }
+      for (const state of ["ready", "delayed", "blocked", "running", "dead"] as const) {
         const { jobs, next } = yield* Queue.list(definition, state)
         const ids = jobs.map(({ id }) => id)
         const expected = model.list(state)
