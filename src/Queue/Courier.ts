@@ -15,8 +15,6 @@ import { keysOf } from "./keys.js"
 export interface Courier {
   /** There is something in the outbox of a queue. */
   readonly kick: (queue: string) => void
-  /** Delivers what is there, if this process has begun to. */
-  readonly flush: (queue: string) => Effect.Effect<void>
   readonly target: (queue: string) => Target
 }
 
@@ -27,6 +25,9 @@ const AT_ONCE = 8
 const FIRST_PAUSE = 100
 const LAST_PAUSE = 5000
 const TRIES = 12
+
+/** How long a process that ends goes on. */
+const FAREWELL = "2 seconds"
 
 /** Nothing is left, somebody else delivers for so many milliseconds, or some queues could not be told. */
 type Round =
@@ -124,9 +125,18 @@ export const make = (client: Client, process: string): Effect.Effect<Courier, ne
         }
       })
 
-    return {
-      kick,
-      target,
-      flush: (queue) => Effect.suspend(() => rounds.has(queue) ? Effect.ignore(once(queue)) : Effect.void)
-    }
+    // What was begun is brought to its end, or others would wait for us.
+    yield* Effect.addFinalizer(() =>
+      Effect.timeoutOption(
+        Effect.interruptible(
+          Effect.forEach(Array.from(rounds.keys()), (queue) => Effect.ignore(once(queue)), {
+            concurrency: "unbounded",
+            discard: true
+          })
+        ),
+        FAREWELL
+      )
+    )
+
+    return { kick, target }
   })

@@ -662,7 +662,6 @@ export const make = <A, B, E, R>(
         for (const job of running) interrupt(job, "stopped")
         yield* until(isIdleHere)
         yield* within(isQuiet, FAREWELL)
-        yield* Effect.timeoutOption(Effect.interruptible(courier.flush(name)), FAREWELL)
         closed = true
         yield* Deferred.succeed(stopped, undefined)
       })
