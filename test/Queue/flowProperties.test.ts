@@ -12,7 +12,7 @@ import { RedisClient, type Service as Client } from "../../src/RedisClient.js"
 import { Fault, RedisTestServer } from "../../src/RedisTestServer.js"
 
 /** More with QUEUE_RUNS=1000. */
-const RUNS = Number(process.env["QUEUE_RUNS"] ?? 15)
+const RUNS = Number(process.env["QUEUE_RUNS"] ?? 10)
 
 const LEASE = 1000
 
