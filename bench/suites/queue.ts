@@ -32,6 +32,11 @@ const bulk = Array.from({ length: BULK }, (_, n) => email(n))
 
 const Emails = Queue.define({ name: "emails", payload: Email, attempts: 3, backoff: Schedule.exponential("1 second") })
 
+/** The same in a hundred groups without limits. */
+const Grouped = Queue.define({ name: "grouped", payload: Email, attempts: 3, groups: {} })
+
+const GROUPS = 100
+
 type Handler = (email: typeof Email.Type) => void
 
 /** Everybody can do the same. */
@@ -74,6 +79,28 @@ const ours = (name: string, prefetch: Queue.WorkerOptions<never>["prefetch"]) =>
     }
     return player
   })
+
+/** As `ours`, but each job has one of the groups. */
+const inGroups = Effect.gen(function*() {
+  const player = yield* ours("ours, in 100 groups", 0)
+  const producer = Context.get(yield* services, Queue.Queue)
+  const worker = Context.get(yield* services, Queue.Queue)
+  return {
+    ...player,
+    fill: (jobs: number) =>
+      Effect.forEach(
+        bulks(jobs),
+        (size) =>
+          producer.enqueueAll(
+            Grouped,
+            bulk.slice(0, size).map((payload, n) => ({ payload, group: `tenant-${n % GROUPS}` }))
+          ),
+        { discard: true }
+      ),
+    work: (concurrency: number, handle: Handler) =>
+      worker.makeWorker(Grouped, ({ payload }) => Effect.sync(() => handle(payload)), { concurrency, prefetch: 0 })
+  }
+})
 
 const theirs = Effect.gen(function*() {
   const { hostname, port } = new URL((yield* Server).url)
@@ -251,6 +278,13 @@ const process10: Case = working(
   Effect.all([ours("ours, no prefetch", 0), theirs, ours("ours, as it comes", undefined), persisted])
 )
 
+/** What groups cost. BullMQ has them in its paid edition alone, so the plain queue is beside it. */
+const groups: Case = working(
+  [measure("queue.groups", 0.5)],
+  10,
+  Effect.all([inGroups, ours("ours, a plain queue", 0)])
+)
+
 const process100: Case = working(
   [
     measure("queue.process.100", 3),
@@ -380,6 +414,7 @@ export const cases: ReadonlyArray<Case> = [
   process1Prefetch,
   process10,
   process100,
+  groups,
   idleLatency,
   delayedLateness,
   bytesPerJob

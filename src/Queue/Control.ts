@@ -9,13 +9,13 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
+import { checkWhole, inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
 import { checkName } from "../internal/rooms.js"
 import { withSpan } from "../internal/telemetry.js"
 import type * as RedisClient from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import * as scripts from "./controlScripts.js"
-import { checkWhole, type Definition, settingsOf } from "./Definition.js"
+import { type Definition, settingsOf } from "./Definition.js"
 import { decoder, whyOf } from "./envelope.js"
 import { keysOf } from "./keys.js"
 import type { Notices } from "./scripts.js"
@@ -90,6 +90,7 @@ export interface JobInfo<out A> {
   /** `Left` says why the payload can't be read: another release wrote it, or somebody else. */
   readonly payload: Either.Either<A, string>
   readonly priority: number
+  readonly group: Option.Option<string>
   /** How many attempts have failed. */
   readonly failures: number
   /** How many there are at most. */
@@ -326,12 +327,13 @@ export const opener =
       return {
         target: { keys, cluster: notices.cluster, wake: client.key(keys.wake) },
         read: ({ at, envelope: text, failures, id, level, state }) => {
-          const { attempts, enqueuedAt, payload } = decode(text, id)
+          const { attempts, enqueuedAt, group, payload } = decode(text, id)
           return {
             id,
             state,
             payload: Either.mapLeft(payload, whyOf),
             priority: level,
+            group: Option.fromNullable(group),
             failures,
             attempts: attempts ?? definition.attempts,
             enqueuedAt: timeOf(enqueuedAt),

@@ -79,9 +79,11 @@ export const make = (client: Client, process: string): Effect.Effect<Courier, ne
         while (true) {
           const { busy, entries } = yield* client.eval(scripts.readOutbox, from, process, after, delivered)
           if (busy > 0) return { _tag: "busy", millis: busy }
-          if (entries.length === 0) return failed.size === 0
-            ? { _tag: "done" }
-            : { _tag: "failed", errors: Object.fromEntries(failed) }
+          if (entries.length === 0) {
+            return failed.size === 0
+              ? { _tag: "done" }
+              : { _tag: "failed", errors: Object.fromEntries(failed) }
+          }
           const byQueue = new Map<string, Array<scripts.Entry>>()
           for (const entry of entries) {
             const some = byQueue.get(entry.queue)
@@ -96,8 +98,7 @@ export const make = (client: Client, process: string): Effect.Effect<Courier, ne
                   failed.set(to, error)
                   return []
                 },
-                onSuccess: () =>
-                  some.map(({ stamp }) => stamp)
+                onSuccess: () => some.map(({ stamp }) => stamp)
               }), { concurrency: AT_ONCE })
           delivered = told.flat()
           after = entries.at(-1)!.stamp

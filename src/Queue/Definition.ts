@@ -8,10 +8,11 @@ import * as Either from "effect/Either"
 import type * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Schema from "effect/Schema"
-import { inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
+import { checkWhole, nonNegativeMillis, positiveMillis } from "../internal/input.js"
 import { checkName } from "../internal/rooms.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import type { ChildOutcome } from "./flows.js"
+import type { GroupLimits } from "./groupScripts.js"
 import { LEVELS } from "./keys.js"
 
 /**
@@ -25,6 +26,19 @@ import { LEVELS } from "./keys.js"
 export type Backoff =
   | Schedule.Schedule<unknown, unknown>
   | ((error: unknown, attempt: number) => Duration.DurationInput | Option.Option<Duration.DurationInput>)
+
+/**
+ * What holds for each group of a queue by itself.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface GroupDefaults {
+  /** How many jobs of a group may run at once, in all processes together; any number by default. */
+  readonly concurrency?: number | undefined
+  /** No more than `limit` jobs of a group start in any `window`, in all processes together; any number by default. */
+  readonly rate?: { readonly limit: number; readonly window: Duration.DurationInput } | undefined
+}
 
 /**
  * A queue, with the type of what its jobs are about, and of what their handlers give when the queue has a `result`.
@@ -48,6 +62,7 @@ export interface Definition<in out A, in out B = unknown> {
     readonly age: Duration.DurationInput
   }
   readonly retryable: (error: unknown) => boolean
+  readonly groups: GroupDefaults | undefined
 }
 
 /**
@@ -86,6 +101,8 @@ export interface Options<A, I, B = unknown, J = unknown> {
   } | undefined
   /** Whether another attempt makes sense after an error of the handler; always by default. */
   readonly retryable?: ((error: unknown) => boolean) | undefined
+  /** Its jobs may have a group: groups take turns, and may have limits. Without it there are none. */
+  readonly groups?: GroupDefaults | undefined
 }
 
 /**
@@ -129,6 +146,8 @@ export interface EnqueueOptions {
   /** From then on it is not started, and when it runs it is interrupted: it becomes a dead letter. */
   readonly deadline?: Duration.DurationInput | DateTime.DateTime | undefined
   readonly deduplicate?: Deduplication | undefined
+  /** For queues with groups. Jobs without one are a group, too, which has no limits. */
+  readonly group?: string | undefined
 }
 
 /**
@@ -161,6 +180,7 @@ export interface Job<out A> {
   /** How many there are at most. */
   readonly attempts: number
   readonly priority: number
+  readonly group: Option.Option<string>
   /** By the clock of whoever enqueued it. */
   readonly enqueuedAt: DateTime.Utc
   /** Keeps a value, as JSON, that others can read as long as the job runs. Whether the job still belongs to this worker. */
@@ -175,6 +195,7 @@ export interface Settings {
   readonly timeout: number | undefined
   readonly deadCount: number
   readonly deadAge: number
+  readonly groups: GroupLimits | undefined
 }
 
 /** A second, doubled each time, up to an hour, a fifth more or less. */
@@ -189,17 +210,6 @@ const MOST_JOBS = 1_000_000_000
 
 /** A string on the server has no more than 512 MiB. */
 const MOST_PAYLOAD = 256 * 1024 * 1024
-
-export const checkWhole = (
-  operation: string,
-  field: string,
-  least: number,
-  most: number,
-  actual: number
-): RedisInputError | undefined =>
-  Number.isSafeInteger(actual) && actual >= least && actual <= most
-    ? undefined
-    : inputError(operation, field, `a whole number from ${least} to ${most}`, actual)
 
 /** Definitions are values of a module, so each is looked at once. */
 const checked = new WeakMap<Definition<any, any>, Either.Either<Settings, RedisInputError>>()
@@ -226,8 +236,31 @@ const check = <A>(definition: Definition<A, any>): Either.Either<Settings, Redis
     lease: positiveMillis(operation, "lease", lease),
     timeout: timeout === undefined ? Either.right(undefined) : positiveMillis(operation, "timeout", timeout),
     deadCount: Either.right(deadLetters.count),
-    deadAge: nonNegativeMillis(operation, "deadLetters.age", deadLetters.age)
+    deadAge: nonNegativeMillis(operation, "deadLetters.age", deadLetters.age),
+    groups: definition.groups === undefined
+      ? Either.right(undefined)
+      : checkGroups(operation, "groups.", definition.groups)
   })
+}
+
+/** How many starts of a group are remembered at most. */
+const MOST_STARTS = 1_000_000
+
+/** What stands for none is 0. */
+export const checkGroups = (
+  operation: string,
+  path: string,
+  { concurrency, rate }: GroupDefaults
+): Either.Either<GroupLimits, RedisInputError> => {
+  const bad = (concurrency === undefined
+    ? undefined
+    : checkWhole(operation, `${path}concurrency`, 1, MOST_STARTS, concurrency)) ??
+    (rate === undefined ? undefined : checkWhole(operation, `${path}rate.limit`, 1, MOST_STARTS, rate.limit))
+  if (bad !== undefined) return Either.left(bad)
+  return Either.map(
+    rate === undefined ? Either.right(0) : positiveMillis(operation, `${path}rate.window`, rate.window),
+    (window) => ({ concurrency: concurrency ?? 0, limit: rate?.limit ?? 0, window })
+  )
 }
 
 /**
@@ -265,5 +298,6 @@ export const define = <A, I, B = unknown, J = unknown>(options: Options<A, I, B,
   maxPayload: options.maxPayload ?? 1024 * 1024,
   lease: options.lease ?? "30 seconds",
   deadLetters: { count: options.deadLetters?.count ?? 10_000, age: options.deadLetters?.age ?? "30 days" },
-  retryable: options.retryable ?? (() => true)
+  retryable: options.retryable ?? (() => true),
+  groups: options.groups
 })

@@ -12,14 +12,13 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
-import { inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
+import { checkWhole, inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
 import { checkName } from "../internal/rooms.js"
 import { isTraced } from "../internal/telemetry.js"
 import { traceparentOf } from "../internal/traceparent.js"
 import type { Service as Client } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import {
-  checkWhole,
   type Deduplication,
   type Definition,
   type Enqueued,
@@ -28,6 +27,7 @@ import {
   settingsOf
 } from "./Definition.js"
 import * as Envelope from "./envelope.js"
+import { groupText } from "./groupScripts.js"
 import { keysOf } from "./keys.js"
 import * as metrics from "./metrics.js"
 import { type PayloadTooLarge, QueueFull } from "./QueueError.js"
@@ -58,8 +58,11 @@ export interface Plant {
   readonly extras: string
 }
 
-/** What adds jobs with this script, or another one that takes and gives the same. */
-type Script = typeof scripts.enqueue
+/** What adds jobs, to queues without groups and with them. */
+interface Scripts {
+  readonly plain: typeof scripts.enqueue
+  readonly inGroups: typeof scripts.enqueue
+}
 
 /** What flows need of a producer. */
 export interface Planter {
@@ -74,7 +77,7 @@ export interface Planter {
   /** Makes a call of its own for one job, with its id as the first text. */
   readonly plant: <A>(
     definition: Definition<A, any>,
-    script: Script,
+    scripts: Scripts,
     texts: ReadonlyArray<string>
   ) => Effect.Effect<Enqueued, QueueFull | RedisError>
   /** Gives the time, and the trace parent of a span around it. */
@@ -87,6 +90,7 @@ export interface Planter {
 
 /** What one caller wants to add. */
 interface Order {
+  readonly route: Route
   /** Id, envelope and extras of each job. */
   readonly jobs: ReadonlyArray<string>
   readonly all: boolean
@@ -95,7 +99,7 @@ interface Order {
   /** The limit of the queue, or 0. */
   readonly limit: number
   /** What it is added with when it is not plain. */
-  readonly script: Script
+  readonly scripts: Scripts
   readonly done: (result: Exit.Exit<scripts.Received, RedisError>) => void
 }
 
@@ -104,11 +108,12 @@ interface Route {
   readonly keys: ReadonlyArray<string>
   readonly keysForAdd: ReadonlyArray<string>
   readonly notices: scripts.Notices
+  /** Whether the queue has groups. */
+  readonly grouped: boolean
 }
 
 /** The calls for one queue. */
 interface Line {
-  readonly route: Route
   waiting: Array<Order>
   sending: boolean
 }
@@ -131,7 +136,7 @@ const OUTCOMES: Readonly<Record<string, Enqueued["outcome"]>> = {
 /** Ids are kept in lists and in leases, so they are short. */
 const MOST_ID = 256
 
-const checkId = (operation: string, field: string, id: string): RedisInputError | undefined =>
+export const checkId = (operation: string, field: string, id: string): RedisInputError | undefined =>
   checkName(operation, field, id) ??
     (id.length > MOST_ID
       ? inputError(operation, field, `a text of ${MOST_ID} characters at most`, "a longer one")
@@ -182,15 +187,20 @@ const deduplicationOf = (
 
 const prepare = <A>(
   operation: string,
-  { priorities }: Definition<A, any>,
-  { at, attempts, deadline, deduplicate, delay, id, priority = 0, timeout }: EnqueueOptions
+  { groups, priorities }: Definition<A, any>,
+  { at, attempts, deadline, deduplicate, delay, group, id, priority = 0, timeout }: EnqueueOptions
 ): Either.Either<Prepared, RedisInputError> => {
   const bad = (id === undefined ? undefined : checkId(operation, "id", id)) ??
     checkWhole(operation, "priority", 0, priorities - 1, priority) ??
     (attempts === undefined ? undefined : checkWhole(operation, "attempts", 1, MOST_ATTEMPTS, attempts)) ??
     (at !== undefined && delay !== undefined
       ? inputError(operation, "at", "left out when there is a delay", "given")
-      : undefined)
+      : undefined) ??
+    (group === undefined
+      ? undefined
+      : groups === undefined
+      ? inputError(operation, "group", "left out, as the queue is defined without groups", group)
+      : checkId(operation, "group", group))
   if (bad !== undefined) return Either.left(bad)
   const due = instantText(operation, "delay", at ?? delay, nonNegativeMillis)
   if (Either.isLeft(due)) return Either.left(due.left)
@@ -204,12 +214,12 @@ const prepare = <A>(
     deduplication.right === undefined
   return Either.right({
     id,
-    extras: plain ? "" : scripts.extrasText({
+    extras: groupText(group) + (plain ? "" : scripts.extrasText({
       level: priority,
       due: due.right,
       deadline: end.right,
       deduplication: deduplication.right
-    }),
+    })),
     attempts,
     timeout: limit.right
   })
@@ -233,6 +243,8 @@ const withoutExtras = (jobs: ReadonlyArray<string>): ReadonlyArray<string> => {
 
 const NO_OPTIONS: EnqueueOptions = {}
 
+const ENQUEUE: Scripts = { plain: scripts.enqueue, inGroups: scripts.enqueueInGroups }
+
 export const make = (
   client: Client,
   process: string
@@ -251,9 +263,12 @@ export const make = (
       const memory = `${keys.sent}:${process}`
       const made = {
         route: {
-          keys: scripts.keysFor(keys, memory),
+          keys: definition.groups === undefined
+            ? scripts.keysFor(keys, memory)
+            : scripts.keysForGroups(keys, memory),
           keysForAdd: scripts.keysForAdd(keys, memory),
-          notices: { cluster: client.mode === "cluster", wake: client.key(keys.wake) }
+          notices: { cluster: client.mode === "cluster", wake: client.key(keys.wake) },
+          grouped: definition.groups !== undefined
         },
         encode: Envelope.encoderOf(definition, "payload", definition.payload),
         count: metrics.enqueuedTo(definition.name)
@@ -287,7 +302,7 @@ export const make = (
       line.sending = true
       const jobs = orders.length === 1 ? first.jobs : orders.flatMap((order) => order.jobs)
       const number = ++calls
-      const { keys, keysForAdd, notices } = line.route
+      const { grouped, keys, keysForAdd, notices } = (orders.find(({ route }) => route.grouped) ?? first).route
       const call = orders.every(({ plain }) => plain)
         ? Effect.map(
           client.eval(scripts.add, { keys: keysForAdd, call: number }, notices, withoutExtras(jobs)),
@@ -296,7 +311,14 @@ export const make = (
             ids: []
           })
         )
-        : client.eval(first.script, { keys, call: number }, notices, first.limit, first.all, jobs)
+        : client.eval(
+          grouped ? first.scripts.inGroups : first.scripts.plain,
+          { keys, call: number },
+          notices,
+          first.limit,
+          first.all,
+          jobs
+        )
       // It may be called where nothing can be interrupted, and the end of the layer must not wait for the server.
       fork(Effect.interruptible(call))
         .addObserver((exit) => {
@@ -329,22 +351,23 @@ export const make = (
       limit: number,
       all: boolean,
       plain: boolean,
-      script: Script,
+      scripts: Scripts,
       read: (received: scripts.Received) => Exit.Exit<ReadonlyArray<Enqueued>, QueueFull>
     ): Effect.Effect<ReadonlyArray<Enqueued>, QueueFull | RedisError> =>
       Effect.async((resume) => {
         let line = lines.get(name)
         if (line === undefined) {
-          line = { route, waiting: [], sending: false }
+          line = { waiting: [], sending: false }
           lines.set(name, line)
         }
         const { waiting } = line
         const order: Order = {
+          route,
           jobs,
           limit,
           all,
           plain,
-          script,
+          scripts,
           done: (exit) => resume(Exit.isSuccess(exit) ? read(exit.value) : Exit.failCause(exit.cause))
         }
         waiting.push(order)
@@ -366,7 +389,7 @@ export const make = (
       const enqueuedAt = id === undefined ? undefined : now
       return Either.right({
         id: id ?? nextId(now),
-        envelope: Envelope.encode({ enqueuedAt, attempts, timeout, traceparent }, payload.right),
+        envelope: Envelope.encode({ enqueuedAt, attempts, timeout, traceparent, group: job.group }, payload.right),
         extras
       })
     }
@@ -438,7 +461,7 @@ export const make = (
           }
           const compiled = compile(definition)
           const read = readerOf(definition, compiled, (i) => texts[3 * i]!)
-          return order(name, compiled.route, texts, maxSize, all, plain, scripts.enqueue, read)
+          return order(name, compiled.route, texts, maxSize, all, plain, ENQUEUE, read)
         }
       )
     }
@@ -447,11 +470,11 @@ export const make = (
       nextId,
       prepare: plantOf,
       traced,
-      plant: (definition, script, texts) => {
+      plant: (definition, scripts, texts) => {
         const { maxSize = 0, name } = definition
         const compiled = compile(definition)
         const read = readerOf(definition, compiled, () => texts[0]!)
-        return Effect.map(order(name, compiled.route, texts, maxSize, true, false, script, read), ([first]) => first!)
+        return Effect.map(order(name, compiled.route, texts, maxSize, true, false, scripts, read), ([first]) => first!)
       }
     }
 

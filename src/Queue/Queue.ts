@@ -21,6 +21,7 @@ import * as Courier from "./Courier.js"
 import { type DeadLetters, makeDeadLetters } from "./DeadLetters.js"
 import type { Definition, Enqueued, EnqueueOptions } from "./Definition.js"
 import { type Flows, makeFlows } from "./flows.js"
+import { type Groups, makeGroups } from "./Groups.js"
 import * as Producer from "./Producer.js"
 import type { PayloadTooLarge, QueueFull } from "./QueueError.js"
 import * as Wakeups from "./Wakeups.js"
@@ -44,7 +45,7 @@ export interface NewJob<out A> extends EnqueueOptions {
  * @since 0.1.0
  * @category models
  */
-export interface Service extends Control, DeadLetters, Flows {
+export interface Service extends Control, DeadLetters, Flows, Groups {
   /**
    * Adds a job. Jobs that are added to a queue while a call for it is underway leave together in the next one. When the
    * reply is lost it is asked for again, and the job is added once.
@@ -100,6 +101,7 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
     ...makeControl(client, open),
     ...makeDeadLetters(client, open),
     ...makeFlows(client, open, planter, courier),
+    ...makeGroups(client, open),
     ...producer,
     makeWorker: (definition, handler, options) => Worker.make(shared, definition, handler, options)
   }

@@ -19,6 +19,7 @@ export interface Head {
   readonly attempts?: number | undefined
   readonly timeout?: number | undefined
   readonly traceparent?: string | undefined
+  readonly group?: string | undefined
 }
 
 /** The payload of a job, when it is one of its queue. */
@@ -74,7 +75,7 @@ const timeOf = (id: string): number => Number.parseInt(id.slice(0, TIME_DIGITS),
 
 /** The time is left out when it is in the id. */
 export const encode = (
-  { attempts, enqueuedAt, timeout, traceparent }: { readonly [K in keyof Head]?: Head[K] | undefined },
+  { attempts, enqueuedAt, group, timeout, traceparent }: { readonly [K in keyof Head]?: Head[K] | undefined },
   payload: string
 ): string => {
   let text = "{"
@@ -82,6 +83,7 @@ export const encode = (
   if (attempts !== undefined) text += `"n":${attempts},`
   if (timeout !== undefined) text += `"o":${timeout},`
   if (traceparent !== undefined) text += `"c":${JSON.stringify(traceparent)},`
+  if (group !== undefined) text += `"g":${JSON.stringify(group)},`
   return `${text}"p":${payload}}`
 }
 
@@ -103,7 +105,8 @@ export const decoder = <A>({ payload }: Definition<A, any>) => {
     if (typeof envelope !== "object" || envelope === null || !("p" in envelope)) {
       return { enqueuedAt: 0, encoded: undefined, payload: Either.left("an envelope") }
     }
-    const { c, n, o, p, t }: { c?: unknown; n?: unknown; o?: unknown; p: unknown; t?: unknown } = envelope
+    const { c, g, n, o, p, t }: { c?: unknown; g?: unknown; n?: unknown; o?: unknown; p: unknown; t?: unknown } =
+      envelope
     let decoded: Either.Either<A, unknown>
     try {
       decoded = decode(p)
@@ -115,6 +118,7 @@ export const decoder = <A>({ payload }: Definition<A, any>) => {
       attempts: isNumber(n) ? n : undefined,
       timeout: isNumber(o) ? o : undefined,
       traceparent: typeof c === "string" ? c : undefined,
+      group: typeof g === "string" ? g : undefined,
       encoded: p,
       payload: decoded
     }

@@ -7,6 +7,7 @@ import type { Reply } from "../RedisClient.js"
 import * as RedisScript from "../RedisScript.js"
 import { common as looking, params, type Target } from "./controlScripts.js"
 import { reviving, STAMPED } from "./flowLua.js"
+import * as groups from "./groupScripts.js"
 import { producing, recall, received } from "./scripts.js"
 
 /** How many entries of an outbox are read at once, and after how many bytes no more are. */
@@ -21,14 +22,14 @@ export const packed = (...texts: ReadonlyArray<string>): string =>
   texts.map((text) => `${Buffer.byteLength(text)}:${text}`).join("")
 
 /** `plant`: adds a job, and has its children told to their queues. Each of them is a text as `Node` says. */
-const planting = `
-local function plant(id, envelope, extras, terms, token, kids, parent)
+const planting = (grouped: boolean): string => `
+local function plant(id, envelope, extras, terms, token, kids, parent)${grouped ? groups.reading : ""}
   local level, due, deadline = string.match(extras, '^(%d) (%S+) (%S+)')
   due, deadline = instant(due or '-') or 0, instant(deadline or '-')
   redis.call('HSET', jobs, id, envelope)
   if level and level ~= '0' then redis.call('HSET', levels, id, level) end
   if deadline then redis.call('HSET', deadlines, id, string.format('%.0f', deadline)) end
-  if parent then redis.call('HSET', flows, '<' .. id, parent) end
+  if parent then redis.call('HSET', flows, '<' .. id, parent) end${grouped ? groups.addingDelayed : ""}
   if #kids == 0 then return enter(id, tonumber(level or 0), due) end
   redis.call('ZADD', blocked, now, id)
   redis.call('HSET', flows, '>' .. id, string.format('%d %d 0 %.0f %s %s', #kids, #kids, due, terms, token))
@@ -62,10 +63,11 @@ export const nodeText = ({ children, envelope, extras, id, policy, queue, terms 
  * KEYS those of the queue, and that of the producer. ARGV as those of `enqueue`, with id, envelope, extras, terms, the token
  * of the flow, and its children for the jobs. Returns as `enqueue` does.
  */
-export const enqueueFlow = RedisScript.make({
-  name: "queue.enqueueFlow",
-  idempotent: true,
-  lua: `${recall}${planting}
+const enqueueFlowFor = (grouped: boolean) =>
+  RedisScript.make({
+    name: "queue.enqueueFlow",
+    idempotent: true,
+    lua: `${recall(grouped)}${planting(grouped)}
 local limit, id = tonumber(ARGV[4]), ARGV[6]
 if redis.call('HEXISTS', jobs, id) == 1 then return answer('d\\n' .. id) end
 if limit > 0 and redis.call('HLEN', jobs) - redis.call('ZCARD', dead) >= limit then return answer('f') end
@@ -74,9 +76,14 @@ for i = 11, #ARGV do kids[#kids + 1] = ARGV[i] end
 plant(id, ARGV[7], ARGV[8], ARGV[9], ARGV[10], kids)
 mark()
 return answer('a')`,
-  params: producing,
-  result: received
-})
+    params: producing,
+    result: received
+  })
+
+export const enqueueFlow = enqueueFlowFor(false)
+
+/** The same for queues with groups. */
+export const enqueueFlowInGroups = enqueueFlowFor(true)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // The outbox
@@ -155,7 +162,7 @@ return { 0, found }`,
  */
 export const receive = RedisScript.make({
   name: "queue.receive",
-  lua: `${looking}${planting}${reviving}
+  lua: `${looking}${planting(true)}${reviving}
 local sender, control = ARGV[3], ARGV[4]
 local first_due = redis.call('ZRANGE', delayed, 0, 0)[1]
 -- A full server takes what comes behind a removal, and these jobs were taken before.

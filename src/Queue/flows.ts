@@ -244,6 +244,8 @@ const KNOWN: Readonly<Record<string, FlowNode["state"]>> = {
   o: "pending"
 }
 
+const PLANT = { plain: scripts.enqueueFlow, inGroups: scripts.enqueueFlowInGroups }
+
 const OPERATION = "Queue.enqueueFlow"
 
 /** How many jobs a script looks at. */
@@ -351,7 +353,9 @@ export const makeFlows = (client: Client, open: Open, planter: Planter, courier:
         return Either.left(inputError(OPERATION, "children", `${MOST_DEPTH} levels at most`, "more"))
       }
       if ("deduplicate" in rest) {
-        return Either.left(inputError(OPERATION, "deduplicate", "left out: jobs of flows are known by their ids", "given"))
+        return Either.left(
+          inputError(OPERATION, "deduplicate", "left out: jobs of flows are known by their ids", "given")
+        )
       }
       const settings = settingsOf(definition)
       if (Either.isLeft(settings)) return Either.left(settings.left)
@@ -456,7 +460,7 @@ export const makeFlows = (client: Client, open: Open, planter: Planter, courier:
         (now, traceparent): Effect.Effect<Enqueued, PayloadTooLarge | QueueFull | RedisError> => {
           const texts = compile(flow, now, traceparent)
           if (Either.isLeft(texts)) return Effect.fail(texts.left)
-          return Effect.tap(planter.plant(flow.definition, scripts.enqueueFlow, texts.right), ({ outcome }) => {
+          return Effect.tap(planter.plant(flow.definition, PLANT, texts.right), ({ outcome }) => {
             if (outcome === "added") courier.kick(flow.definition.name)
             return Effect.void
           })

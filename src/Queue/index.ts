@@ -31,6 +31,7 @@ export {
   type Definition,
   type Enqueued,
   type EnqueueOptions,
+  type GroupDefaults,
   type Job,
   type Options
 } from "./Definition.js"
@@ -41,14 +42,16 @@ export {
   type ChildOptions,
   type ChildOutcome,
   childResults,
-  flow,
   type Flow,
+  flow,
   type FlowChild,
   type FlowNode,
   type FlowOptions,
   type Flows,
   type OnFailure
 } from "./flows.js"
+export * from "./groupOperations.js"
+export type { GroupInfo, GroupLimits, GroupPage, GroupPageOptions, Groups } from "./Groups.js"
 export { type HandlerByType, type Handlers, handlers } from "./Handlers.js"
 export * from "./operations.js"
 export * from "./Queue.js"

@@ -9,6 +9,7 @@ import { constantKeys } from "../internal/constantKeys.js"
 import type { Reply } from "../RedisClient.js"
 import * as RedisScript from "../RedisScript.js"
 import { leaving } from "./flowLua.js"
+import * as groups from "./groupScripts.js"
 import { FIRST_READY, type Keys, LAST_READY, LEVELS, names } from "./keys.js"
 
 const lists = Array.from({ length: LEVELS }, (_, i) => `KEYS[${FIRST_READY + i}]`).join(", ")
@@ -44,7 +45,9 @@ const MARKED = "'60000'"
  *
  * And what `flowLua.ts` says.
  */
-export const common = `${names}
+const commonFor = (keysBeforeGroups: number | undefined): string => {
+  const when = (lua: string): string => keysBeforeGroups === undefined ? "" : lua
+  return `${names}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- Something has become ready that was not before.
@@ -62,7 +65,9 @@ local function level_of(id)
   return tonumber(redis.call('HGET', levels, id) or 0)
 end
 
-local function put(id, level, front)
+${keysBeforeGroups === undefined ? "" : groups.moving(keysBeforeGroups)}local function put(id, level, front)${
+    when(groups.putting)
+  }
   redis.call(front and 'LPUSH' or 'RPUSH', ready(level), id)
   fresh = true
 end
@@ -115,7 +120,7 @@ local function free(id, at_once)
       redis.call('HSET', unique, key, other)
       redis.call('HSET', unique_of, other, key)
       if level ~= '0' then redis.call('HSET', levels, other, level) end
-      if deadline ~= '-' then redis.call('HSET', deadlines, other, deadline) end
+      if deadline ~= '-' then redis.call('HSET', deadlines, other, deadline) end${when(groups.following)}
       return enter(other, tonumber(level), tonumber(due))
     end
   end
@@ -132,7 +137,7 @@ local function forget(id)
   redis.call('HDEL', failures, id)
   redis.call('HDEL', deadlines, id)
   redis.call('HDEL', progress, id)
-  redis.call('SREM', cancelled, id)
+  redis.call('SREM', cancelled, id)${when(groups.forgetting)}
   free(id, true)
 end
 
@@ -142,7 +147,7 @@ local function trim_dead(count, age)
     redis.call('ZREM', dead, unpack(ids))
     redis.call('HDEL', dead_info, unpack(ids))
     redis.call('HDEL', jobs, unpack(ids))
-    redis.call('HDEL', levels, unpack(ids))
+    redis.call('HDEL', levels, unpack(ids))${when("\n    redis.call('HDEL', group_of, unpack(ids))")}
     if in_flow() then
       for _, id in ipairs(ids) do leave_flow(id, 'r', '') end
     end
@@ -152,6 +157,14 @@ local function trim_dead(count, age)
   drop(redis.call('ZRANGE', dead, '-inf', string.format('%.0f', now - age), 'BYSCORE', 'LIMIT', 0, 100))
 end
 `
+}
+
+/** For producers and workers: behind the keys of a queue is the one that remembers their last call. */
+const common = commonFor(undefined)
+const commonOfGroups = commonFor(LAST_READY + 1)
+
+/** For all else, which treats every queue as one with groups. */
+export const moving = commonFor(LAST_READY)
 
 /** What a job is enqueued with besides its envelope; `undefined` when there is nothing. */
 export interface Extras {
@@ -187,10 +200,35 @@ export interface Received {
  * What the server remembers the last call of somebody by, and in which order scripts get it: behind the keys of the
  * queue, or those of them that `add` needs.
  */
-export const keysFor = ({ all }: Keys, memory: string): ReadonlyArray<string> => constantKeys([...all, memory])
+export const keysFor = ({ plain }: Keys, memory: string): ReadonlyArray<string> => constantKeys([...plain, memory])
+
+/** The same for queues with groups. */
+export const keysForGroups = ({ groups, plain }: Keys, memory: string): ReadonlyArray<string> =>
+  constantKeys([...plain, memory, ...groups])
 
 export const keysForAdd = ({ jobs, marker, ready }: Keys, memory: string): ReadonlyArray<string> =>
   constantKeys([jobs, ready[0]!, marker, memory])
+
+/** For `workPlainly`. */
+export const keysForPlain = (keys: Keys, memory: string): ReadonlyArray<string> =>
+  constantKeys([
+    keys.jobs,
+    keys.leases,
+    keys.ready[0]!,
+    keys.delayed,
+    keys.meta,
+    keys.marker,
+    memory,
+    keys.levels,
+    keys.failures,
+    keys.deadlines,
+    keys.progress,
+    keys.cancelled,
+    keys.removed,
+    keys.flows,
+    keys.uniqueOf,
+    keys.uniqueUntil
+  ])
 
 /** Whoever makes numbered calls, with the keys of these calls. */
 export interface Caller {
@@ -199,7 +237,7 @@ export interface Caller {
 }
 
 /** Before a script of a producer: the reply to its last call, when it is this one. */
-export const recall = `
+export const recall = (grouped: boolean): string => `
 local memory = KEYS[${LAST_READY + 1}]
 local last = redis.call('GET', memory)
 if last then
@@ -207,7 +245,7 @@ if last then
   if tonumber(call) >= tonumber(ARGV[1]) then return reply end
 end
 local cluster, channel = ARGV[2] == '1', ARGV[3]
-${common}
+${grouped ? commonOfGroups : common}
 local function answer(reply)
   redis.call('SET', memory, ARGV[1] .. ' ' .. reply, 'PX', '${REMEMBERED}')
   return reply
@@ -220,6 +258,8 @@ export interface Notices {
   /** With the prefix of the client. */
   readonly wake: string
 }
+
+const NONE: ReadonlyArray<never> = []
 
 const flag = (value: boolean): string => value ? "1" : "0"
 
@@ -253,10 +293,11 @@ export const received = (reply: Reply): Either.Either<Received, string> => {
  * whether all, and for each job id, envelope and extras.
  * Returns a letter for each job, and behind a line end the ids that others have instead, with NUL between them.
  */
-export const enqueue = RedisScript.make({
-  name: "queue.enqueue",
-  idempotent: true,
-  lua: `${recall}
+const enqueueFor = (grouped: boolean) =>
+  RedisScript.make({
+    name: "queue.enqueue",
+    idempotent: true,
+    lua: `${recall(grouped)}
 local limit = tonumber(ARGV[4])
 local size = limit > 0 and redis.call('HLEN', jobs) - redis.call('ZCARD', dead) or 0
 local outcomes, ids = {}, {}
@@ -295,13 +336,13 @@ local function holder(key)
   return id
 end
 
-local function add(id, envelope, extras)
+${grouped ? groups.enqueueing(CHUNK) : ""}local function add(id, envelope, extras)
   if redis.call('HEXISTS', jobs, id) == 1 then
     ids[#ids + 1] = id
     return 'd'
-  end
+  end${grouped ? groups.reading : ""}
   if extras == '' then
-    if not admit(id, envelope) then return 'f' end
+    if not admit(id, envelope) then return 'f' end${grouped ? groups.addingPlain : ""}
     add_ready(id, 0)
     return 'a'
   end
@@ -317,10 +358,12 @@ local function add(id, envelope, extras)
       forget(other)
       outcome = 'r'
     elseif mode == 'k' and redis.call('HEXISTS', unique_next, key) == 1 then
-      redis.call('HSET', unique_next, key, string.format('%s %.0f %s ', level, due, deadline) .. id .. '\\0' .. envelope)
+      redis.call('HSET', unique_next, key, string.format('%s %.0f %s ', level, due, deadline) .. id .. '\\0' .. envelope${
+      grouped ? groups.addingFollower : ""
+    })
       return 'k'
     elseif mode == 'k' and redis.call('HEXISTS', jobs, other) == 1 then
-      redis.call('HSET', jobs, other, envelope)
+      redis.call('HSET', jobs, other, envelope)${grouped ? groups.addingInPlace : ""}
       ids[#ids + 1] = other
       return 'i'
     else
@@ -334,7 +377,7 @@ local function add(id, envelope, extras)
   if deadline ~= '-' then redis.call('HSET', deadlines, id, deadline) end
   if due > now then
     delay(id, due)
-    postponed[id] = true
+    postponed[id] = true${grouped ? groups.addingDelayed + groups.addingReady : ""}
   else
     add_ready(id, tonumber(level))
   end
@@ -351,7 +394,7 @@ end
 for i = first, #ARGV, 3 do
   outcomes[#outcomes + 1] = refused and 'f' or add(ARGV[i], ARGV[i + 1], ARGV[i + 2])
 end
-for level, list in pairs(by_level) do
+${grouped ? "flush()\n" : ""}for level, list in pairs(by_level) do
   fresh = true
   for i = 1, #list, ${CHUNK} do
     redis.call('RPUSH', ready(level), unpack(list, i, math.min(i + ${CHUNK - 1}, #list)))
@@ -362,9 +405,14 @@ if fresh or next(postponed) and postponed[redis.call('ZRANGE', delayed, 0, 0)[1]
 local reply = table.concat(outcomes)
 if #ids > 0 then reply = reply .. '\\n' .. table.concat(ids, '\\0') end
 return answer(reply)`,
-  params: producing,
-  result: received
-})
+    params: producing,
+    result: received
+  })
+
+export const enqueue = enqueueFor(false)
+
+/** The same for queues with groups. */
+export const enqueueInGroups = enqueueFor(true)
 
 /**
  * Adds jobs that have nothing besides their envelopes, and ids that nobody else has. O(n) with n jobs.
@@ -409,12 +457,38 @@ return 1`,
   result: RedisScript.number
 })
 
+/** Takes jobs from the lists until there are `take`, or sets `drained`. */
+const popReady = `-- What was removed is skipped in portions, so that much of it holds up nobody else.
+local tries = 0
+while #ids < take and tries < ${CHUNK} do
+  tries = tries + 1
+  local popped = redis.call('LMPOP', ${LEVELS}, ${lists}, 'LEFT', 'COUNT', take - #ids)
+  if not popped then
+    drained = true
+    break
+  end
+  local level = 0
+  for i = ${FIRST_READY}, ${LAST_READY} do
+    if KEYS[i] == popped[1] then level = ${LAST_READY} - i end
+  end
+  local batch = popped[2]
+  local texts = redis.call('HMGET', jobs, unpack(batch))
+  for i, id in ipairs(batch) do
+    if not (some_removed and skips(level, id)) and texts[i] then
+      local n = #ids + 1
+      ids[n], envelopes[n], found[n] = id, texts[i], level
+    end
+  end
+end`
+
 /** What `work` is told about a queue, beyond its keys. */
 export interface Terms extends Notices {
   /** In milliseconds. */
   readonly lease: number
   readonly deadCount: number
   readonly deadAge: number
+  /** The limits of its groups, if it has groups. */
+  readonly groups?: groups.GroupLimits | undefined
 }
 
 /** What a worker got. Those without an envelope were not meant for it, but count in the numbering of its leases. */
@@ -456,15 +530,16 @@ export interface Claimed {
  * taken ids, envelopes, levels, failures, deadlines and whether they are cancelled, and 1 when the queue has limits, with
  * 2 more when there is something in its outbox.
  */
-export const work = RedisScript.make({
-  name: "queue.work",
-  idempotent: true,
-  lua: `
+const workFor = (grouped: boolean) =>
+  RedisScript.make({
+    name: "queue.work",
+    idempotent: true,
+    lua: `${grouped ? groups.opening : ""}
 local memory = KEYS[${LAST_READY + 1}]
 local call, worker = ARGV[1], ARGV[4]
 local cluster, channel = ARGV[2] == '1', ARGV[3]
 local want, lease = tonumber(ARGV[5]), ARGV[7]
-${common}
+${grouped ? commonOfGroups : common}
 local function member(i, id)
   return worker .. ':' .. call .. ':' .. i .. '|' .. id
 end
@@ -510,7 +585,7 @@ local lost = {}
 for i = 10, #ARGV, 2 do
   local owned, outcome = ARGV[i], ARGV[i + 1]
   if redis.call('ZREM', leases, owned) == 1 then
-    local id = string.match(owned, '|(.*)$')
+    local id = string.match(owned, '|(.*)$')${grouped ? groups.releasing("owned") : ""}
     local kind = string.sub(outcome, 1, 1)
     if kind == 'c' then
       completed[#completed + 1] = id
@@ -547,7 +622,9 @@ end
 
 for i = 1, #completed, ${CHUNK} do
   local last = math.min(i + ${CHUNK - 1}, #completed)
-  redis.call('HDEL', jobs, unpack(completed, i, last))
+  redis.call('HDEL', jobs, unpack(completed, i, last))${
+      grouped ? "\n  redis.call('HDEL', group_of, unpack(completed, i, last))" : ""
+    }
   if rare then
     redis.call('HDEL', levels, unpack(completed, i, last))
     redis.call('HDEL', failures, unpack(completed, i, last))
@@ -569,13 +646,15 @@ end
 local settings = redis.call('HMGET', meta, 'paused', 'concurrency', 'limit', 'window')
 local paused = settings[1]
 local first_due
-if settings[2] or settings[3] then want = want - ARGV[6] end
+${grouped ? groups.limiting : ""}if settings[2] or settings[3]${
+      grouped ? " or group_limited" : ""
+    } then want = want - ARGV[6] end
 
 if want > 0 then
   local ended = redis.call('ZRANGE', leases, '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)
   for i = #ended, 1, -1 do
     local id = string.match(ended[i], '|(.*)$')
-    redis.call('ZREM', leases, ended[i])
+    redis.call('ZREM', leases, ended[i])${grouped ? groups.releasing("ended[i]") : ""}
     redis.call('HINCRBY', failures, id, 1)
     halted(id)
     put(id, level_of(id), true)
@@ -609,28 +688,7 @@ local ids, envelopes, found = {}, {}, {}
 local take = math.min(want, room, ${CHUNK})
 local drained = false
 local some_removed = rare and take > 0 and redis.call('EXISTS', removed) == 1
--- What was removed is skipped in portions, so that much of it holds up nobody else.
-local tries = 0
-while #ids < take and tries < ${CHUNK} do
-  tries = tries + 1
-  local popped = redis.call('LMPOP', ${LEVELS}, ${lists}, 'LEFT', 'COUNT', take - #ids)
-  if not popped then
-    drained = true
-    break
-  end
-  local level = 0
-  for i = ${FIRST_READY}, ${LAST_READY} do
-    if KEYS[i] == popped[1] then level = ${LAST_READY} - i end
-  end
-  local batch = popped[2]
-  local texts = redis.call('HMGET', jobs, unpack(batch))
-  for i, id in ipairs(batch) do
-    if not (some_removed and skips(level, id)) and texts[i] then
-      local n = #ids + 1
-      ids[n], envelopes[n], found[n] = id, texts[i], level
-    end
-  end
-end
+${grouped ? groups.claiming(popReady, lists) : popReady}
 
 local taken = #ids
 if taken > 0 then
@@ -665,7 +723,7 @@ end
 -- Others take what is left, or learn when they may. On a Cluster all were told when it came, unless that was now.
 if
   not drained and (room > taken or refill and want == taken) and (not cluster or fresh or settings[2] or settings[3])
-  and redis.call('EXISTS', ${lists}) > 0
+  and redis.call('EXISTS', ${lists}${grouped ? ", group_turns" : ""}) > 0
 then
   mark()
 end
@@ -696,53 +754,179 @@ if first_due and room > taken then
     mark()
   end
 end
-
+${grouped ? groups.asking : ""}
 redis.call('SET', memory, call .. ' ' .. table.concat(lost, ',') .. ' ' .. table.concat(ids, '\\0'), 'PX', string.format('%.0f', math.max(${REMEMBERED}, 2 * lease)))
-return reply(table.concat(lost, ','), ids, envelopes, found, next, (settings[2] or settings[3]) and 1 or 0)`,
+return reply(table.concat(lost, ','), ids, envelopes, found, next, (settings[2] or settings[3]${
+      grouped ? " or group_limited" : ""
+    }) and 1 or 0)`,
+    params: (
+      { call, keys }: Caller,
+      worker: string,
+      { cluster, deadAge, deadCount, groups: limits, lease, wake }: Terms,
+      want: number,
+      ahead: number,
+      settles: ReadonlyArray<string>
+    ) => ({
+      keys,
+      args: [
+        String(call),
+        flag(cluster),
+        wake,
+        worker,
+        String(want),
+        String(ahead),
+        String(lease),
+        String(deadCount),
+        String(deadAge),
+        ...settles,
+        ...(grouped ? [groups.limitsText(limits ?? groups.NO_LIMITS)] : [])
+      ]
+    }),
+    result: (reply): Either.Either<Claimed, string> => {
+      if (!Array.isArray(reply) || reply.length !== 10) return Either.left("jobs")
+      const [lost, next, now, ids, envelopes, levels, failures, deadlines, cancelled, limited]: ReadonlyArray<any> =
+        reply
+      return typeof lost === "string" && typeof next === "number" && typeof now === "number" && Array.isArray(ids) &&
+          Array.isArray(envelopes) && Array.isArray(levels) && Array.isArray(failures) && Array.isArray(deadlines) &&
+          Array.isArray(cancelled)
+        ? Either.right({
+          lost: lost === "" ? [] : lost.split(",").map(Number),
+          next,
+          now,
+          ids,
+          envelopes,
+          levels,
+          failures,
+          deadlines,
+          cancelled,
+          limited: limited % 2 === 1,
+          posted: limited >= 2
+        })
+        : Either.left("jobs")
+    }
+  })
+
+export const work = workFor(false)
+
+/** The same for queues with groups. */
+export const workInGroups = workFor(true)
+
+/**
+ * What `work` does for a queue in which nothing is out of the ordinary, at half the cost: jobs that are complete, and that
+ * have nothing besides their envelopes. It changes nothing when there may be anything else, and `work` has to be asked,
+ * with the same number.
+ *
+ * KEYS jobs, leases, the list of level 0, delayed, meta, marker, that of the worker, and what has to be absent. ARGV call,
+ * whether it is a Cluster, worker, how many it wants, lease, and the members of the leases of the jobs that are complete.
+ * Returns nothing, or as `work` the first five.
+ */
+export const workPlainly = RedisScript.make({
+  name: "queue.work.plain",
+  idempotent: true,
+  lua: `
+local call = redis.call
+local jobs, leases, ready, delayed, meta, marker, memory = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local number, want, lease = ARGV[1], tonumber(ARGV[4]), tonumber(ARGV[5])
+local last = call('GET', memory)
+if last and tonumber(string.match(last, '^%d+')) >= tonumber(number) then return false end
+if call('EXISTS', unpack(KEYS, 8)) > 0 then return false end
+local settings = call('HMGET', meta, 'paused', 'concurrency', 'limit')
+if settings[1] or settings[2] or settings[3] then return false end
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local due = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
+due = due and math.floor(due)
+if due and due <= now then return false end
+local ends = call('ZRANGE', leases, 0, 0, 'WITHSCORES')[2]
+ends = ends and tonumber(ends)
+if ends and ends <= now then return false end
+
+local lost = {}
+if #ARGV > 5 then
+  local completed = {}
+  for i, owned in ipairs(call('ZMSCORE', leases, unpack(ARGV, 6))) do
+    if owned then completed[#completed + 1] = string.match(ARGV[i + 5], '|(.*)$') else lost[#lost + 1] = i - 1 end
+  end
+  if #completed > 0 then
+    call('ZREM', leases, unpack(ARGV, 6))
+    call('HDEL', jobs, unpack(completed))
+    call('HINCRBY', meta, 'completed', #completed)
+  end
+end
+
+local ids = want > 0 and call('LPOP', ready, want) or {}
+local taken = #ids
+local envelopes = {}
+if taken > 0 then
+  envelopes = call('HMGET', jobs, unpack(ids))
+  local prefix, till = ARGV[3] .. ':' .. number .. ':', string.format('%.0f', now + lease)
+  local scored = {}
+  for i = 1, taken do
+    scored[2 * i - 1], scored[2 * i] = till, prefix .. i .. '|' .. ids[i]
+  end
+  call('ZADD', leases, unpack(scored))
+end
+
+local next = -1
+if taken < want then
+  if #lost > 0 or #ARGV > 5 then
+    ends = call('ZRANGE', leases, 0, 0, 'WITHSCORES')[2]
+    ends = ends and tonumber(ends)
+  elseif taken > 0 and not ends then
+    ends = now + lease
+  end
+  if ends then next = math.max(0, math.ceil(ends - now)) end
+  if due and (next < 0 or due - now < next) then next = due - now end
+elseif ARGV[2] == '0' and (call('EXISTS', ready) == 1 or due and due < now + 5000) then
+  -- Others take what is left, or what is due while this worker is busy.
+  if call('ZADD', marker, 0, '0') == 1 then call('PEXPIRE', marker, ${MARKED}) end
+end
+lost = table.concat(lost, ',')
+call('SET', memory, number .. ' ' .. lost .. ' ' .. table.concat(ids, '\\0'), 'PX', string.format('%.0f', math.max(${REMEMBERED}, 2 * lease)))
+return { lost, next, now, ids, envelopes }`,
   params: (
     { call, keys }: Caller,
     worker: string,
-    { cluster, deadAge, deadCount, lease, wake }: Terms,
+    { cluster, lease }: Terms,
     want: number,
-    ahead: number,
-    settles: ReadonlyArray<string>
+    completed: ReadonlyArray<string>
   ) => ({
     keys,
-    args: [
-      String(call),
-      flag(cluster),
-      wake,
-      worker,
-      String(want),
-      String(ahead),
-      String(lease),
-      String(deadCount),
-      String(deadAge),
-      ...settles
-    ]
+    args: [String(call), flag(cluster), worker, String(want), String(lease), ...completed]
   }),
-  result: (reply): Either.Either<Claimed, string> => {
-    if (!Array.isArray(reply) || reply.length !== 10) return Either.left("jobs")
-    const [lost, next, now, ids, envelopes, levels, failures, deadlines, cancelled, limited]: ReadonlyArray<any> = reply
+  result: (reply): Either.Either<Claimed | undefined, string> => {
+    if (reply === null) return Either.right(undefined)
+    if (!Array.isArray(reply) || reply.length !== 5) return Either.left("jobs or nothing")
+    const [lost, next, now, ids, envelopes]: ReadonlyArray<any> = reply
     return typeof lost === "string" && typeof next === "number" && typeof now === "number" && Array.isArray(ids) &&
-        Array.isArray(envelopes) && Array.isArray(levels) && Array.isArray(failures) && Array.isArray(deadlines) &&
-        Array.isArray(cancelled)
+        Array.isArray(envelopes)
       ? Either.right({
         lost: lost === "" ? [] : lost.split(",").map(Number),
         next,
         now,
         ids,
         envelopes,
-        levels,
-        failures,
-        deadlines,
-        cancelled,
-        limited: limited % 2 === 1,
-        posted: limited >= 2
+        levels: NONE,
+        failures: NONE,
+        deadlines: NONE,
+        cancelled: NONE,
+        limited: false,
+        posted: false
       })
-      : Either.left("jobs")
+      : Either.left("jobs or nothing")
   }
 })
+
+/** The members of the leases, when nothing but completion is told, and `workPlainly` takes as many. */
+export const completedOf = (settles: ReadonlyArray<string>, want: number): ReadonlyArray<string> | undefined => {
+  if (want > MOST_CLAIMED || settles.length > 2 * MOST_CLAIMED) return undefined
+  const members = new Array<string>(settles.length / 2)
+  for (let i = 0; i < members.length; i++) {
+    if (settles[2 * i + 1] !== "c") return undefined
+    members[i] = settles[2 * i]!
+  }
+  return members
+}
 
 /**
  * Renews leases. O(n log m) with n of m leases.

@@ -1,6 +1,7 @@
 import { everywhere } from "../kit/contract.js"
 import { controlSuite } from "./controlSuite.js"
 import { flowSuite } from "./flowSuite.js"
+import { groupsSuite } from "./groupsSuite.js"
 import { suite } from "./suite.js"
 
-everywhere(suite, controlSuite, flowSuite)
+everywhere(suite, controlSuite, groupsSuite, flowSuite)

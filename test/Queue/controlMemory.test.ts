@@ -200,7 +200,13 @@ describe("operating queues, in memory", () => {
         return true
       }))
       assert.isTrue(Exit.isFailure(exit))
-      assert.deepStrictEqual(yield* Queue.counts(definition), { ready: 100, delayed: 0, blocked: 0, running: 0, dead: 50 })
+      assert.deepStrictEqual(yield* Queue.counts(definition), {
+        ready: 100,
+        delayed: 0,
+        blocked: 0,
+        running: 0,
+        dead: 50
+      })
       yield* isWhole(definition)
     }).pipe(Effect.provide(Queue.layerTest)))
 

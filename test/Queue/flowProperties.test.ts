@@ -73,7 +73,7 @@ const flowOf = ({ children, delay, fate, queue }: Tree, id: string): Queue.Flow 
     delay,
     children: children.map((one, i) => {
       const { definition, options, payload } = flowOf(one, `${id}/${i}`)
-      return Queue.child(definition, payload as typeof Payload.Type, { ...options, onFailure: one.onFailure })
+      return Queue.child(definition, payload, { ...options, onFailure: one.onFailure })
     })
   })
 

@@ -24,7 +24,14 @@ const Payload = Schema.Struct({ flow: Schema.Number })
 export const queues = ({ lease, names }: Pick<Task, "lease" | "names">) => {
   const define = (name: string) =>
     // Whoever is killed uses up an attempt of all that it works at.
-    Queue.define({ name, payload: Payload, lease, attempts: 1000, backoff: Schedule.spaced("20 millis"), result: Schema.String })
+    Queue.define({
+      name,
+      payload: Payload,
+      lease,
+      attempts: 1000,
+      backoff: Schedule.spaced("20 millis"),
+      result: Schema.String
+    })
   return { top: define(names[0]), middle: define(names[1]), bottom: define(names[2]) }
 }
 

@@ -20,18 +20,18 @@ const note = (what: string, id: string) =>
 
 const defined = queues(task)
 
-const handle = (below: Queue.Definition<{ readonly flow: number }, string>) =>
-(job: Queue.Job<{ readonly flow: number }>) =>
-  Effect.gen(function*() {
-    const { attempt, id } = job
-    yield* note("start", id)
-    const results = yield* Effect.flatMap(Queue.childResults(job, below), Effect.all)
-    if (JSON.stringify(results) !== JSON.stringify(childrenOf(id))) yield* note("wrong", `${id} ${results.join()}`)
-    if (fails(id, attempt)) return yield* Effect.fail("at first")
-    yield* Effect.sleep(5)
-    yield* note("done", id)
-    return id
-  })
+const handle =
+  (below: Queue.Definition<{ readonly flow: number }, string>) => (job: Queue.Job<{ readonly flow: number }>) =>
+    Effect.gen(function*() {
+      const { attempt, id } = job
+      yield* note("start", id)
+      const results = yield* Effect.flatMap(Queue.childResults(job, below), Effect.all)
+      if (JSON.stringify(results) !== JSON.stringify(childrenOf(id))) yield* note("wrong", `${id} ${results.join()}`)
+      if (fails(id, attempt)) return yield* Effect.fail("at first")
+      yield* Effect.sleep(5)
+      yield* note("done", id)
+      return id
+    })
 
 const work = Effect.gen(function*() {
   const { bottom, middle, top } = defined

@@ -122,8 +122,7 @@ export const flowSuite = (
         const results = new Map<number, ReadonlyArray<Either.Either<unknown, Queue.ChildFailed>>>()
         yield* Queue.makeWorker(
           child,
-          ({ payload: { n } }) =>
-            n < 0 ? Effect.fail(`no ${n}`) : Effect.succeed({ doubled: 2 * n, at: new Date(0) }),
+          ({ payload: { n } }) => n < 0 ? Effect.fail(`no ${n}`) : Effect.succeed({ doubled: 2 * n, at: new Date(0) }),
           { concurrency: 5 }
         )
         yield* Queue.makeWorker(other, () => Effect.void)
@@ -319,7 +318,10 @@ export const flowSuite = (
         yield* Queue.makeWorker(child, () => Effect.void)
         yield* Queue.makeWorker(parent, (job) =>
           Effect.map(job.children, (children) =>
-            seen.push([job.id, ...children.map((one) => one._tag === "Failed" ? one.error.reason : "completed")])))
+            seen.push([
+              job.id,
+              ...children.map((one) => one._tag === "Failed" ? one.error.reason : "completed")
+            ])))
         for (const id of ["fails", "goes on"]) {
           yield* Queue.promote(child, `${id} 2`)
           yield* Queue.remove(child, `${id} 1`)
@@ -382,7 +384,9 @@ export const flowSuite = (
             seen.push(children.map((one) =>
               one._tag === "Failed" ? [one.id, one.error.reason] : "completed"
             ))))
-        yield* holds(() => seen.length === 2)
+        yield* holds(() =>
+          seen.length === 2
+        )
         assert.deepStrictEqual(seen, [[["taken", "duplicate"]], [["taken", "duplicate"]]])
         const other = Option.getOrThrow(yield* Queue.get(child, "taken"))
         assert.deepStrictEqual(other.payload, Either.right({ n: 1 }))
@@ -396,11 +400,16 @@ export const flowSuite = (
         const child = returning("child")
         let works = false
         const done: Array<string> = []
-        yield* Queue.makeWorker(child, () =>
-          works ? Effect.succeed({ doubled: 1, at: new Date(0) }) : Effect.fail("no"))
-        yield* Queue.makeWorker(parent, (job) =>
-          Effect.map(Effect.flatMap(Queue.childResults(job, child), Effect.all), ({ length }) =>
-            done.push(`${job.id} ${length}`)))
+        yield* Queue.makeWorker(
+          child,
+          () => works ? Effect.succeed({ doubled: 1, at: new Date(0) }) : Effect.fail("no")
+        )
+        yield* Queue.makeWorker(
+          parent,
+          (job) =>
+            Effect.map(Effect.flatMap(Queue.childResults(job, child), Effect.all), ({ length }) =>
+              done.push(`${job.id} ${length}`))
+        )
         yield* Queue.enqueueFlow(Queue.flow(parent, { n: 0 }, {
           id: "p",
           children: [
@@ -411,10 +420,14 @@ export const flowSuite = (
         yield* isState(child, "a", "dead")
         works = true
         yield* Queue.replay(child, "a")
-        yield* eventually(Effect.map(tree(parent, "p"), (found) =>
-          JSON.stringify(found) === JSON.stringify(["blocked", "completed", "delayed"])))
+        yield* eventually(
+          Effect.map(tree(parent, "p"), (found) =>
+            JSON.stringify(found) === JSON.stringify(["blocked", "completed", "delayed"]))
+        )
         yield* Queue.promote(child, "b")
-        yield* holds(() => done.length === 1)
+        yield* holds(() =>
+          done.length === 1
+        )
         assert.deepStrictEqual(done, ["p 2"])
         yield* gone(parent, child)
       }))
@@ -430,9 +443,11 @@ export const flowSuite = (
           tried.push(id)
           return works || payload.n === 0 ? Effect.void : Effect.fail("no")
         })
-        yield* Queue.makeWorker(parent, (job) =>
-          Effect.map(job.children, (children) =>
-            done.push([job.id, ...children.map(({ _tag }) => _tag)].join(" "))))
+        yield* Queue.makeWorker(
+          parent,
+          (job) =>
+            Effect.map(job.children, (children) => done.push([job.id, ...children.map(({ _tag }) => _tag)].join(" ")))
+        )
         for (const id of ["one", "two"]) {
           yield* Queue.enqueueFlow(Queue.flow(parent, { n: 0 }, {
             id,
@@ -449,8 +464,12 @@ export const flowSuite = (
         yield* isState(parent, "two", "dead")
         works = true
         yield* Queue.replay(child, "one bad")
-        yield* eventually(Effect.map(tree(parent, "one"), (found) =>
-          JSON.stringify(found) === JSON.stringify(["dead", "completed", "completed"])))
+        yield* eventually(
+          Effect.map(
+            tree(parent, "one"),
+            (found) => JSON.stringify(found) === JSON.stringify(["dead", "completed", "completed"])
+          )
+        )
         assert.lengthOf(done, 0)
         yield* Queue.replay(parent, "one")
         yield* holds(() => done.length === 1)

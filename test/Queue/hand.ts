@@ -2,13 +2,13 @@
  * A worker by hand: it takes and settles jobs when a test says so.
  */
 import { assert } from "@effect/vitest"
-import { Duration, Effect } from "effect"
-import type { Definition } from "../../src/Queue/Definition.js"
+import { Duration, Effect, Either } from "effect"
+import { type Definition, settingsOf } from "../../src/Queue/Definition.js"
 import { deadInfo, type DeadReason } from "../../src/Queue/envelope.js"
 import { keysOf } from "../../src/Queue/keys.js"
-import * as scripts from "../../src/Queue/scripts.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import { fresh } from "../kit/suites.js"
+import { work } from "./work.js"
 
 export interface Taken {
   readonly id: string
@@ -19,43 +19,55 @@ export const makeHand = <A>(definition: Definition<A>, lease = 60_000) =>
   Effect.map(RedisClient, (client) => {
     const keys = keysOf(definition.name)
     const worker = fresh("hand")
+    const { groups } = Either.getOrThrow(settingsOf(definition))
     let call = 0
-    const work = (want: number, settles: ReadonlyArray<string>) =>
+    let asked = 0
+    const ask = (want: number, settles: ReadonlyArray<string>, repeated = false) =>
       Effect.suspend(() => {
-        call++
+        if (!repeated) {
+          call++
+          asked = want
+        }
         const number = call
         return Effect.map(
-          client.eval(
-            scripts.work,
-            { keys: scripts.keysFor(keys, `${keys.taken}:${worker}`), call },
+          work(
+            client,
+            keys,
             worker,
+            call,
             {
               cluster: false,
               wake: client.key(keys.wake),
               lease,
               deadAge: Duration.toMillis(definition.deadLetters.age),
-              deadCount: definition.deadLetters.count
+              deadCount: definition.deadLetters.count,
+              groups
             },
             want,
-            0,
             settles
           ),
           (claimed) => ({
             lost: claimed.lost,
+            next: claimed.next,
             taken: claimed.ids.map((id, i): Taken => ({ id, member: `${worker}:${number}:${i + 1}|${id}` }))
           })
         )
       })
     const settle = (outcome: string) => ({ member }: Taken) =>
-      Effect.map(work(0, [member, outcome]), ({ lost }) => lost.length === 0)
+      Effect.map(ask(0, [member, outcome]), ({ lost }) => lost.length === 0)
     return {
       /** Takes up to so many jobs. */
-      take: (want: number) => Effect.map(work(want, []), ({ taken }) => taken),
+      take: (want: number) => Effect.map(ask(want, []), ({ taken }) => taken),
+      /** The same, and when it makes sense to ask again. */
+      ask: (want: number) => ask(want, []),
       /** Takes the next one, which has to be there. */
-      next: Effect.map(work(1, []), ({ taken: [first] }) => {
+      next: Effect.map(ask(1, []), ({ taken: [first] }) => {
         assert.isDefined(first)
         return first
       }),
+      /** The last call once more, which was to take jobs. */
+      again: Effect.suspend(() => Effect.map(ask(asked, [], true), ({ taken }) => taken)),
+      postpone: (millis: number) => settle(`p${millis}`),
       complete: settle("c"),
       release: settle("x"),
       retry: (millis: number) => settle(`r${millis}`),
@@ -63,7 +75,7 @@ export const makeHand = <A>(definition: Definition<A>, lease = 60_000) =>
       /** All at once. */
       buryAll: (reason: DeadReason, attempts: number) => (taken: ReadonlyArray<Taken>) =>
         Effect.map(
-          work(0, taken.flatMap(({ member }) => [member, `f${deadInfo(reason, attempts, undefined)}`])),
+          ask(0, taken.flatMap(({ member }) => [member, `f${deadInfo(reason, attempts, undefined)}`])),
           ({ lost }) => assert.lengthOf(lost, 0)
         )
     }
