@@ -207,7 +207,7 @@ export interface Control {
     options?: { readonly delayed?: boolean | undefined }
   ) => Effect.Effect<number, RedisError>
   /**
-   * Removes the queue with everything: jobs, dead letters, settings and counters. While jobs run it is refused; with
+   * Removes the queue with everything: jobs, dead letters, schedules, settings and counters. While jobs run it is refused; with
    * `force` their workers lose them.
    */
   readonly obliterate: <A>(

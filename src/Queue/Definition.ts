@@ -167,6 +167,17 @@ export interface Enqueued {
 }
 
 /**
+ * The schedule that a job is from, and the time it is for. That may be long ago, when nobody could fire it or run it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Firing {
+  readonly id: string
+  readonly slot: DateTime.Utc
+}
+
+/**
  * What a handler gets.
  *
  * @since 0.1.0
@@ -183,6 +194,8 @@ export interface Job<out A> {
   readonly group: Option.Option<string>
   /** By the clock of whoever enqueued it. */
   readonly enqueuedAt: DateTime.Utc
+  /** Where it comes from, when a schedule has made it. */
+  readonly schedule: Option.Option<Firing>
   /** Keeps a value, as JSON, that others can read as long as the job runs. Whether the job still belongs to this worker. */
   readonly progress: (value: unknown) => Effect.Effect<boolean, RedisError>
   /** What became of the jobs that it has waited for, in the order in which they were given. `childResults` decodes it. */

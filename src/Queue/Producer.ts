@@ -125,7 +125,7 @@ const MODES = {
   "keep-last": "k"
 } as const satisfies Record<Deduplication["mode"], string>
 
-const OUTCOMES: Readonly<Record<string, Enqueued["outcome"]>> = {
+export const OUTCOMES: Readonly<Record<string, Enqueued["outcome"]>> = {
   a: "added",
   r: "replaced",
   i: "replaced",
@@ -185,7 +185,7 @@ const deduplicationOf = (
     : Either.right({ mode: MODES[mode], window: 0, key })
 }
 
-const prepare = <A>(
+export const prepare = <A>(
   operation: string,
   { groups, priorities }: Definition<A, any>,
   { at, attempts, deadline, deduplicate, delay, group, id, priority = 0, timeout }: EnqueueOptions

@@ -19,11 +19,13 @@ import { layer as testServer, RedisTestServer } from "../RedisTestServer.js"
 import { type Control, makeControl, opener } from "./Control.js"
 import * as Courier from "./Courier.js"
 import { type DeadLetters, makeDeadLetters } from "./DeadLetters.js"
-import type { Definition, Enqueued, EnqueueOptions } from "./Definition.js"
+import { type Definition, type Enqueued, type EnqueueOptions, settingsOf } from "./Definition.js"
 import { type Flows, makeFlows } from "./flows.js"
 import { type Groups, makeGroups } from "./Groups.js"
 import * as Producer from "./Producer.js"
 import type { PayloadTooLarge, QueueFull } from "./QueueError.js"
+import * as Scheduler from "./scheduler.js"
+import { makeSchedules, type Schedules } from "./Schedules.js"
 import * as Wakeups from "./Wakeups.js"
 import * as Worker from "./Worker.js"
 
@@ -45,7 +47,7 @@ export interface NewJob<out A> extends EnqueueOptions {
  * @since 0.1.0
  * @category models
  */
-export interface Service extends Control, DeadLetters, Flows, Groups {
+export interface Service extends Control, DeadLetters, Flows, Groups, Schedules {
   /**
    * Adds a job. Jobs that are added to a queue while a call for it is underway leave together in the next one. When the
    * reply is lost it is asked for again, and the job is added once.
@@ -69,6 +71,8 @@ export interface Service extends Control, DeadLetters, Flows, Groups {
     handler: Worker.Handler<A, E, R, NoInfer<B>>,
     options?: Worker.WorkerOptions<E>
   ) => Effect.Effect<Worker.Worker, RedisInputError, Exclude<R, Scope.Scope> | Scope.Scope>
+  /** Fires the schedules of a queue until the scope ends, as every worker of it does. */
+  readonly makeScheduler: <A>(definition: Definition<A, any>) => Effect.Effect<void, RedisInputError, Scope.Scope>
 }
 
 /**
@@ -95,13 +99,24 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
   const courier = yield* Courier.make(client, process)
   const { planter, ...producer } = yield* Producer.make(client, process)
   const open = opener({ cluster: client.mode === "cluster" }, client)
+  const fireSchedules = yield* Scheduler.make(client, wakeups, pace)
   let workers = 0
-  const shared: Worker.Shared = { client, wakeups, pace, courier, nextWorker: () => `${process}.${workers++}` }
+  let firings = 0
+  const shared: Worker.Shared = {
+    client,
+    wakeups,
+    pace,
+    courier,
+    nextWorker: () => `${process}.${workers++}`,
+    fireSchedules
+  }
   return {
     ...makeControl(client, open),
     ...makeDeadLetters(client, open),
     ...makeFlows(client, open, planter, courier),
     ...makeGroups(client, open),
+    ...makeSchedules(client, open, () => `${process}.${firings++}`),
+    makeScheduler: (definition) => Effect.zipRight(settingsOf(definition), fireSchedules(definition)),
     ...producer,
     makeWorker: (definition, handler, options) => Worker.make(shared, definition, handler, options)
   }
@@ -154,6 +169,25 @@ export const worker = <A, B, E, R>(
 ): Layer.Layer<never, RedisInputError, Queue | Exclude<R, Scope.Scope>> =>
   Layer.scopedDiscard(makeWorker(definition, handler, options))
 
+/**
+ * Fires the schedules of a queue as long as the layer is there, for a process without a worker of it.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Layer, Schema } from "effect"
+ * import { Queue, RedisLive } from "effect-redis-kit"
+ *
+ * const Reports = Queue.define({ name: "reports", payload: Schema.Struct({ kind: Schema.String }) })
+ *
+ * const program = Layer.launch(Queue.scheduler(Reports).pipe(Layer.provide(RedisLive)))
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const scheduler = <A>(definition: Definition<A, any>): Layer.Layer<never, RedisInputError, Queue> =>
+  Layer.scopedDiscard(Effect.flatMap(Queue, (service) => service.makeScheduler(definition)))
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Accessors
 // ---------------------------------------------------------------------------------------------------------------------
@@ -195,6 +229,17 @@ export const makeWorker = <A, B, E, R>(
   options?: Worker.WorkerOptions<E>
 ): Effect.Effect<Worker.Worker, RedisInputError, Queue | Exclude<R, Scope.Scope> | Scope.Scope> =>
   Effect.flatMap(Queue, (service) => service.makeWorker(definition, handler, options))
+
+/**
+ * Fires the schedules of a queue until the scope ends, as every worker of it does.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const makeScheduler = <A>(
+  definition: Definition<A, any>
+): Effect.Effect<void, RedisInputError, Queue | Scope.Scope> =>
+  Effect.flatMap(Queue, (service) => service.makeScheduler(definition))
 
 /**
  * Works until it is interrupted.

@@ -32,6 +32,12 @@ export interface Registration {
 
 export interface Wakeups {
   readonly register: (keys: Keys, waiter: Waiter) => Effect.Effect<Registration, never, Scope.Scope>
+  /** Hears messages in the background. Without the server it goes on, and after an outage `onGap` is called. */
+  readonly listen: (
+    channel: string,
+    onMessage: (message: Message) => void,
+    onGap: () => void
+  ) => Effect.Effect<unknown, never, Scope.Scope>
 }
 
 /** How long those wait who have nothing to do. */
@@ -176,8 +182,7 @@ export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, ne
       if (blocked !== undefined && !covered.has(marker)) blocked.unsafeInterruptAsFork(FiberId.none)
     }
 
-    /** It goes on without the server, and hears of the messages once that is there. */
-    const listen = (channel: string, onMessage: (message: Message) => void, onGap: () => void) =>
+    const listen: Wakeups["listen"] = (channel, onMessage, onGap) =>
       Effect.forkScoped(
         Effect.interruptible(
           client[Listen]({ channels: [channel] }, { onMessage, onGap }).pipe(
@@ -215,5 +220,5 @@ export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, ne
         return { wait: client.mode === "cluster" ? () => {} : () => wait(marker, queue, waiter) }
       })
 
-    return { register }
+    return { register, listen }
   })

@@ -30,7 +30,7 @@ import type { Service as Client } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import { delayOf } from "./backoff.js"
 import type { Courier } from "./Courier.js"
-import { type Backoff, type Definition, type Job, settingsOf } from "./Definition.js"
+import { type Backoff, type Definition, type Firing, type Job, settingsOf } from "./Definition.js"
 import * as Envelope from "./envelope.js"
 import { childrenOf } from "./flows.js"
 import { UnknownType } from "./Handlers.js"
@@ -93,6 +93,8 @@ export interface Shared {
   readonly wakeups: Wakeups
   /** Names one more worker. */
   readonly nextWorker: () => string
+  /** Sees that schedules of the queue are fired, as long as the scope is there. */
+  readonly fireSchedules: (definition: Definition<any, any>) => Effect.Effect<void, never, Scope.Scope>
   readonly pace: Pace
   readonly courier: Courier
 }
@@ -153,13 +155,18 @@ const again = Schedule.exponential("100 millis").pipe(
 const checkConcurrency = (concurrency: number) =>
   checkWhole("Queue.worker", "concurrency", 1, MOST_CONCURRENCY, concurrency)
 
+const firingOf = ({ schedule, slot }: Envelope.Head): Option.Option<Firing> =>
+  schedule === undefined || slot === undefined
+    ? Option.none()
+    : Option.map(DateTime.make(slot), (slot) => ({ id: schedule, slot }))
+
 /** After how many calls at the latest a queue is asked again whether it is a plain one. */
 const MOST_DETOUR = 1024
 
 const microtask = (f: () => void): void => void Promise.resolve().then(f)
 
 export const make = <A, B, E, R>(
-  { client, courier, nextWorker, pace, wakeups }: Shared,
+  { client, courier, fireSchedules, nextWorker, pace, wakeups }: Shared,
   definition: Definition<A, B>,
   handler: Handler<A, E, R, NoInfer<B>>,
   options: WorkerOptions<E> = {}
@@ -346,6 +353,7 @@ export const make = <A, B, E, R>(
         priority: taken.level,
         group: Option.fromNullable(envelope.group),
         enqueuedAt: DateTime.unsafeMake(envelope.enqueuedAt),
+        schedule: firingOf(envelope),
         progress: progressOf(taken),
         children: childrenOf(client, courier, name, taken.id)
       }
@@ -708,6 +716,7 @@ export const make = <A, B, E, R>(
         yield* Deferred.succeed(stopped, undefined)
       })
     )
+    yield* Scope.extend(fireSchedules(definition), scope)
     registration = yield* Scope.extend(wakeups.register(keys, { wake, cancel }), scope)
     pump()
 

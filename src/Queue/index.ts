@@ -31,6 +31,7 @@ export {
   type Definition,
   type Enqueued,
   type EnqueueOptions,
+  type Firing,
   type GroupDefaults,
   type Job,
   type Options
@@ -65,4 +66,15 @@ export {
   Unrecoverable,
   unrecoverable
 } from "./QueueError.js"
+export * from "./scheduleOperations.js"
+export {
+  type CatchUp,
+  type ScheduleInfo,
+  ScheduleNotFound,
+  type ScheduleOptions,
+  type SchedulePage,
+  type Schedules,
+  type ScheduleTiming,
+  TooManySchedules
+} from "./Schedules.js"
 export type { Handler, Worker, WorkerOptions } from "./Worker.js"

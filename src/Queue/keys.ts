@@ -64,6 +64,12 @@ export interface Keys {
    * outlives the queue, or what is sent after its end would seem to be known.
    */
   readonly stamps: string
+  /** HASH id of a schedule → when its slots are, its limits, and what its jobs are made of, with NUL between them. */
+  readonly schedules: string
+  /** ZSET id of a schedule → its next slot in milliseconds; `inf` for one that is paused or has ended. */
+  readonly schedulesDue: string
+  /** HASH id of a schedule → `revision flag fired last`: see `scheduleScripts.ts`. */
+  readonly schedulesState: string
   /** ZSET `group NUL place id`, score 0: jobs of groups that are ready. A place is a digit for the level and 16 for the order. */
   readonly groupJobs: string
   /** ZSET group → place in the ring of those whose turn comes; the empty text for all jobs without a group. */
@@ -92,7 +98,7 @@ export interface Keys {
   readonly groups: ReadonlyArray<string>
   /** All of both. */
   readonly all: ReadonlyArray<string>
-  /** Channels, without the prefix of the client: something to do (on a Cluster), and `cancel ID`. */
+  /** Channels, without the prefix of the client: something to do (on a Cluster), and `cancel ID` or `schedules`. */
   readonly wake: string
   readonly control: string
 }
@@ -125,7 +131,10 @@ const keysUnder = (root: string) => ({
   flows: `${root}:flows`,
   blocked: `${root}:blocked`,
   outbox: `${root}:outbox`,
-  stamps: `${root}:stamps`
+  stamps: `${root}:stamps`,
+  schedules: `${root}:schedules`,
+  schedulesDue: `${root}:schedules:due`,
+  schedulesState: `${root}:schedules:state`
 })
 
 const groupKeysUnder = (root: string) => ({

@@ -2,6 +2,7 @@ import { everywhere } from "../kit/contract.js"
 import { controlSuite } from "./controlSuite.js"
 import { flowSuite } from "./flowSuite.js"
 import { groupsSuite } from "./groupsSuite.js"
+import { schedulesSuite } from "./schedulesSuite.js"
 import { suite } from "./suite.js"
 
-everywhere(suite, controlSuite, groupsSuite, flowSuite)
+everywhere(suite, controlSuite, groupsSuite, schedulesSuite, flowSuite)

@@ -566,6 +566,31 @@ export const flowSuite = (
         assert.strictEqual(yield* refused({ children: [leaf] }), "QueueFull")
       }))
 
+    it.scoped("jobs of flows may have groups", () =>
+      Effect.gen(function*() {
+        const parent = define("parent", { groups: { concurrency: 1 } })
+        const child = define("child", { groups: { concurrency: 1 } })
+        const order: Array<string> = []
+        const note = (job: Queue.Job<{ readonly n: number }>) =>
+          Effect.sync(() => void order.push(`${Option.getOrElse(job.group, () => "-")}${job.payload.n}`))
+        yield* Queue.enqueueFlow(Queue.flow(parent, { n: 9 }, {
+          group: "p",
+          children: [
+            Queue.child(child, { n: 1 }, { group: "a" }),
+            Queue.child(child, { n: 2 }, { group: "a", priority: 1 }),
+            Queue.child(child, { n: 3 }, { group: "b" }),
+            Queue.child(child, { n: 4 })
+          ]
+        }))
+        yield* eventually(Effect.map(Queue.counts(child), ({ ready }) => ready === 4))
+        yield* Queue.makeWorker(child, note)
+        yield* Queue.makeWorker(parent, note)
+        yield* holds(() => order.length === 5)
+        // Groups take turns in the order in which they came.
+        assert.deepStrictEqual(order, ["a2", "b3", "-4", "a1", "p9"])
+        yield* gone(parent, child)
+      }))
+
     it.scoped("a queue that was removed goes on under its name", () =>
       Effect.gen(function*() {
         const parent = define("parent")
