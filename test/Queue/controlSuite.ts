@@ -303,6 +303,7 @@ export const controlSuite = (
             priority: 2,
             group: Option.none(),
             failures: 0,
+            group: Option.none(),
             attempts: 9,
             at: undefined,
             enqueuedAt: undefined
