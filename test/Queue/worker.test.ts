@@ -361,7 +361,7 @@ describe("a worker", () => {
       // No time passes.
       yield* Scope.close(scope, Exit.void)
       assert.deepStrictEqual(yield* server.subscriptions, [])
-      yield* TestClock.adjust("30 seconds")
+      yield* TestClock.adjust("1 minute")
       assert.deepStrictEqual(Array.from(yield* TestClock.sleeps()), [])
       assert.deepStrictEqual(yield* keysLeft(queue.name), [])
     })
