@@ -80,6 +80,20 @@ const ours = (name: string, prefetch: Queue.WorkerOptions<never>["prefetch"]) =>
     return player
   })
 
+/** The same with a handler that takes as many jobs at once as the others have handlers. */
+const inBatches = Effect.gen(function*() {
+  const player = yield* ours("ours, in batches", 0)
+  const worker = Context.get(yield* services, Queue.Queue)
+  return {
+    ...player,
+    work: (size: number, handle: Handler) =>
+      worker.makeBatchWorker(Emails, (jobs) => Effect.sync(() => jobs.forEach(({ payload }) => handle(payload))), {
+        size,
+        within: "10 millis"
+      })
+  }
+})
+
 /** As `ours`, but each job has one of the groups. */
 const inGroups = Effect.gen(function*() {
   const player = yield* ours("ours, in 100 groups", 0)
@@ -294,6 +308,16 @@ const process100: Case = working(
   Effect.all([ours("ours, no prefetch", 0), theirs, ours("ours, as it comes", undefined), persisted])
 )
 
+/** What a batch costs for each of its jobs, beside a handler for each of them. */
+const batches: Case = working(
+  [
+    measure("queue.batches.100", 0.8),
+    { name: "queue.batches.cpuPerJob", unit: "ms", better: "lower", target: { ratio: 1.25 } }
+  ],
+  100,
+  Effect.all([inBatches, ours("a handler for each job", 0)])
+)
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Time
 // ---------------------------------------------------------------------------------------------------------------------
@@ -414,6 +438,7 @@ export const cases: ReadonlyArray<Case> = [
   process1Prefetch,
   process10,
   process100,
+  batches,
   groups,
   idleLatency,
   delayedLateness,

@@ -61,6 +61,7 @@ export interface Definition<in out A, in out B = unknown> {
     readonly age: Duration.DurationInput
   }
   readonly retryable: (error: unknown) => boolean
+  readonly inspected: boolean
   readonly groups: GroupDefaults | undefined
 }
 
@@ -100,6 +101,11 @@ export interface Options<A, I, B = unknown, J = unknown> {
   } | undefined
   /** Whether another attempt makes sense after an error of the handler; always by default. */
   readonly retryable?: ((error: unknown) => boolean) | undefined
+  /**
+   * `queues` lists it, its workers report what they run, and its throughput is kept by the minute for an hour; not by default.
+   * A worker makes a small call for it, once in a second at most.
+   */
+  readonly inspected?: boolean | undefined
   /** Its jobs may have a group: groups take turns, and may have limits. Without it there are none. */
   readonly groups?: GroupDefaults | undefined
 }
@@ -166,6 +172,17 @@ export interface Enqueued {
 }
 
 /**
+ * The schedule that a job is from, and the time it is for. That may be long ago, when nobody could fire it or run it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Firing {
+  readonly id: string
+  readonly slot: DateTime.Utc
+}
+
+/**
  * What a handler gets.
  *
  * @since 0.1.0
@@ -182,6 +199,8 @@ export interface Job<out A> {
   readonly group: Option.Option<string>
   /** By the clock of whoever enqueued it. */
   readonly enqueuedAt: DateTime.Utc
+  /** Where it comes from, when a schedule has made it. */
+  readonly schedule: Option.Option<Firing>
   /** Keeps a value, as JSON, that others can read as long as the job runs. Whether the job still belongs to this worker. */
   readonly progress: (value: unknown) => Effect.Effect<boolean, RedisError>
 }
@@ -296,5 +315,6 @@ export const define = <A, I, B = unknown, J = unknown>(options: Options<A, I, B,
   lease: options.lease ?? "30 seconds",
   deadLetters: { count: options.deadLetters?.count ?? 10_000, age: options.deadLetters?.age ?? "30 days" },
   retryable: options.retryable ?? (() => true),
+  inspected: options.inspected ?? false,
   groups: options.groups
 })

@@ -16,12 +16,17 @@ import { randomBytes } from "node:crypto"
 import { RedisClient } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import { layer as testServer, RedisTestServer } from "../RedisTestServer.js"
+import * as Batch from "./Batch.js"
 import { type Control, makeControl, opener } from "./Control.js"
+import { type DeadLetterExport, makeExport } from "./DeadLetterExport.js"
 import { type DeadLetters, makeDeadLetters } from "./DeadLetters.js"
-import type { Definition, Enqueued, EnqueueOptions } from "./Definition.js"
+import { type Definition, type Enqueued, type EnqueueOptions, settingsOf } from "./Definition.js"
 import { type Groups, makeGroups } from "./Groups.js"
+import { type Inspection, makeInspection } from "./Inspection.js"
 import * as Producer from "./Producer.js"
 import type { PayloadTooLarge, QueueFull } from "./QueueError.js"
+import * as Scheduler from "./scheduler.js"
+import { makeSchedules, type Schedules } from "./Schedules.js"
 import * as Wakeups from "./Wakeups.js"
 import * as Worker from "./Worker.js"
 
@@ -43,7 +48,7 @@ export interface NewJob<out A> extends EnqueueOptions {
  * @since 0.1.0
  * @category models
  */
-export interface Service extends Control, DeadLetters, Groups {
+export interface Service extends Control, DeadLetters, DeadLetterExport, Inspection, Groups, Schedules {
   /**
    * Adds a job. Jobs that are added to a queue while a call for it is underway leave together in the next one. When the
    * reply is lost it is asked for again, and the job is added once.
@@ -67,6 +72,14 @@ export interface Service extends Control, DeadLetters, Groups {
     handler: Worker.Handler<A, E, R, NoInfer<B>>,
     options?: Worker.WorkerOptions<E>
   ) => Effect.Effect<Worker.Worker, RedisInputError, Exclude<R, Scope.Scope> | Scope.Scope>
+  /** The same with a handler that takes several jobs at once. */
+  readonly makeBatchWorker: <A, B, E, R>(
+    definition: Definition<A, B>,
+    handler: Batch.BatchHandler<A, E, R, NoInfer<B>>,
+    options: Batch.BatchOptions<E>
+  ) => Effect.Effect<Worker.Worker, RedisInputError, Exclude<R, Scope.Scope> | Scope.Scope>
+  /** Fires the schedules of a queue until the scope ends, as every worker of it does. */
+  readonly makeScheduler: <A>(definition: Definition<A, any>) => Effect.Effect<void, RedisInputError, Scope.Scope>
 }
 
 /**
@@ -92,14 +105,21 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
   const wakeups = yield* Wakeups.make(client, pace)
   const producer = yield* Producer.make(client, process)
   const open = opener({ cluster: client.mode === "cluster" }, client)
+  const fireSchedules = yield* Scheduler.make(client, wakeups, pace)
   let workers = 0
-  const shared: Worker.Shared = { client, wakeups, pace, nextWorker: () => `${process}.${workers++}` }
+  let firings = 0
+  const shared: Worker.Shared = { client, wakeups, pace, nextWorker: () => `${process}.${workers++}`, fireSchedules }
   return {
     ...makeControl(client, open),
     ...makeDeadLetters(client, open),
+    ...makeExport(client, open),
+    ...makeInspection(client, open, client.mode === "cluster"),
     ...makeGroups(client, open),
+    ...makeSchedules(client, open, () => `${process}.${firings++}`),
+    makeScheduler: (definition) => Effect.zipRight(settingsOf(definition), fireSchedules(definition)),
     ...producer,
-    makeWorker: (definition, handler, options) => Worker.make(shared, definition, handler, options)
+    makeWorker: (definition, handler, options) => Worker.make(shared, definition, handler, options),
+    makeBatchWorker: (definition, handler, options) => Batch.make(shared, definition, handler, options)
   }
 })
 
@@ -150,6 +170,52 @@ export const worker = <A, B, E, R>(
 ): Layer.Layer<never, RedisInputError, Queue | Exclude<R, Scope.Scope>> =>
   Layer.scopedDiscard(makeWorker(definition, handler, options))
 
+/**
+ * A worker that takes several jobs at once, as a layer.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Schema } from "effect"
+ * import { Queue } from "effect-redis-kit"
+ *
+ * const Views = Queue.define({ name: "views", payload: Schema.Struct({ page: Schema.String }) })
+ *
+ * const ViewWorker = Queue.batchWorker(
+ *   Views,
+ *   (jobs) => Effect.log(`${jobs.length} rows, from ${jobs[0].payload.page} on`),
+ *   { size: 500, within: "1 second" }
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const batchWorker = <A, B, E, R>(
+  definition: Definition<A, B>,
+  handler: Batch.BatchHandler<A, E, R, NoInfer<B>>,
+  options: Batch.BatchOptions<E>
+): Layer.Layer<never, RedisInputError, Queue | Exclude<R, Scope.Scope>> =>
+  Layer.scopedDiscard(makeBatchWorker(definition, handler, options))
+
+/**
+ * Fires the schedules of a queue as long as the layer is there, for a process without a worker of it.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Layer, Schema } from "effect"
+ * import { Queue, RedisLive } from "effect-redis-kit"
+ *
+ * const Reports = Queue.define({ name: "reports", payload: Schema.Struct({ kind: Schema.String }) })
+ *
+ * const program = Layer.launch(Queue.scheduler(Reports).pipe(Layer.provide(RedisLive)))
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const scheduler = <A>(definition: Definition<A, any>): Layer.Layer<never, RedisInputError, Queue> =>
+  Layer.scopedDiscard(Effect.flatMap(Queue, (service) => service.makeScheduler(definition)))
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Accessors
 // ---------------------------------------------------------------------------------------------------------------------
@@ -191,6 +257,30 @@ export const makeWorker = <A, B, E, R>(
   options?: Worker.WorkerOptions<E>
 ): Effect.Effect<Worker.Worker, RedisInputError, Queue | Exclude<R, Scope.Scope> | Scope.Scope> =>
   Effect.flatMap(Queue, (service) => service.makeWorker(definition, handler, options))
+
+/**
+ * A worker that takes several jobs at once until the scope ends, with what steers it.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const makeBatchWorker = <A, B, E, R>(
+  definition: Definition<A, B>,
+  handler: Batch.BatchHandler<A, E, R, NoInfer<B>>,
+  options: Batch.BatchOptions<E>
+): Effect.Effect<Worker.Worker, RedisInputError, Queue | Exclude<R, Scope.Scope> | Scope.Scope> =>
+  Effect.flatMap(Queue, (service) => service.makeBatchWorker(definition, handler, options))
+
+/**
+ * Fires the schedules of a queue until the scope ends, as every worker of it does.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const makeScheduler = <A>(
+  definition: Definition<A, any>
+): Effect.Effect<void, RedisInputError, Queue | Scope.Scope> =>
+  Effect.flatMap(Queue, (service) => service.makeScheduler(definition))
 
 /**
  * Works until it is interrupted.

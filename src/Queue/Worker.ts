@@ -17,6 +17,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Runtime from "effect/Runtime"
 import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as Schedule from "effect/Schedule"
@@ -29,11 +30,12 @@ import { spanOf } from "../internal/traceparent.js"
 import type { Service as Client } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import { delayOf } from "./backoff.js"
-import { type Backoff, type Definition, type Job, settingsOf } from "./Definition.js"
+import { type Backoff, type Definition, type Firing, type Job, settingsOf } from "./Definition.js"
 import * as Envelope from "./envelope.js"
-import { UnknownType } from "./Handlers.js"
+import { Types, UnknownType } from "./Handlers.js"
 import { keysOf } from "./keys.js"
 import * as metrics from "./metrics.js"
+import * as Observer from "./Observer.js"
 import { JobResultInvalid, JobTimedOut, Postponed, Unrecoverable } from "./QueueError.js"
 import * as scripts from "./scripts.js"
 import type { Pace, Registration, Wakeups } from "./Wakeups.js"
@@ -83,6 +85,8 @@ export interface Handler<in out A, out E, out R, out B = unknown> {
   (job: Job<A>): Effect.Effect<B, E, R>
   /** @internal */
   readonly [UnknownType]?: (encoded: unknown) => boolean
+  /** @internal */
+  readonly [Types]?: ReadonlyArray<string>
 }
 
 /** What all workers of a process share, that is of one built layer. */
@@ -91,6 +95,8 @@ export interface Shared {
   readonly wakeups: Wakeups
   /** Names one more worker. */
   readonly nextWorker: () => string
+  /** Sees that schedules of the queue are fired, as long as the scope is there. */
+  readonly fireSchedules: (definition: Definition<any, any>) => Effect.Effect<void, never, Scope.Scope>
   readonly pace: Pace
 }
 
@@ -122,7 +128,9 @@ class Taken {
     readonly deadline: number,
     public cancelled: boolean,
     /** Until when it is certainly ours, by our own clock: a process may stand still for any time. */
-    public ours: number
+    public ours: number,
+    /** By its type, as soon as that is known. */
+    public count: metrics.OfWorker
   ) {}
 }
 
@@ -133,7 +141,7 @@ const MOST_AHEAD = 16
 /** Jobs that were taken in advance and can't start for so many milliseconds go back to others. */
 const STUCK = 50
 
-const MOST_CONCURRENCY = 100_000
+export const MOST_CONCURRENCY = 100_000
 
 /** How many leases are renewed in one call. */
 const RENEWED = 1000
@@ -150,16 +158,23 @@ const again = Schedule.exponential("100 millis").pipe(
 const checkConcurrency = (concurrency: number) =>
   checkWhole("Queue.worker", "concurrency", 1, MOST_CONCURRENCY, concurrency)
 
+const firingOf = ({ schedule, slot }: Envelope.Head): Option.Option<Firing> =>
+  schedule === undefined || slot === undefined
+    ? Option.none()
+    : Option.map(DateTime.make(slot), (slot) => ({ id: schedule, slot }))
+
 /** After how many calls at the latest a queue is asked again whether it is a plain one. */
 const MOST_DETOUR = 1024
 
 const microtask = (f: () => void): void => void Promise.resolve().then(f)
 
 export const make = <A, B, E, R>(
-  { client, nextWorker, pace, wakeups }: Shared,
+  { client, fireSchedules, nextWorker, pace, wakeups }: Shared,
   definition: Definition<A, B>,
   handler: Handler<A, E, R, NoInfer<B>>,
-  options: WorkerOptions<E> = {}
+  options: WorkerOptions<E> = {},
+  /** How many jobs it may have at present, when that is not its concurrency. */
+  capacity?: () => number
 ): Effect.Effect<Worker, RedisInputError, Exclude<R, Scope.Scope> | Scope.Scope> =>
   Effect.gen(function*() {
     const { name } = definition
@@ -186,7 +201,11 @@ export const make = <A, B, E, R>(
       groups
     }
     const decode = Envelope.decoder(definition)
-    const count = metrics.ofWorker(name)
+    const clock = yield* Effect.clock
+    const types = handler[Types]
+    const counted = metrics.ofWorker(name, types)
+    const typeOf = (payload: unknown): string | undefined =>
+      types !== undefined && Predicate.hasProperty(payload, "_tag") ? String(payload._tag) : undefined
     // The worker may be made where nothing can be interrupted.
     const forkHandler = forkScopedWith<R>(
       Runtime.enableRuntimeFlag(yield* Effect.runtime<Exclude<R, Scope.Scope>>(), RuntimeFlags.Interruption)
@@ -273,7 +292,7 @@ export const make = <A, B, E, R>(
           attempts
         })
       )
-      count.dead.unsafeUpdate(1, [])
+      job.count.dead.unsafeUpdate(1, [])
       return Envelope.deadInfo(reason, attempts, cause)
     }
 
@@ -282,7 +301,7 @@ export const make = <A, B, E, R>(
       const failure = Option.getOrUndefined(Cause.failureOption(cause))
       const attempt = job.failures + 1
       if (failure instanceof Postponed) {
-        count.released.unsafeUpdate(1, [])
+        job.count.released.unsafeUpdate(1, [])
         return Effect.succeed(`p${Math.ceil(Math.min(Duration.toMillis(failure.delay), 31_536_000_000))}`)
       }
       if (failure instanceof DeadlinePassed) return Effect.sync(() => failedAs(job, "deadline"))
@@ -299,7 +318,7 @@ export const make = <A, B, E, R>(
           ? Effect.sync(() => failedAs(job, "exhausted", cause))
           : Effect.map(delayOf(backoff, error, attempt), (delay) => {
             if (delay === undefined) return failedAs(job, "exhausted", cause)
-            count.retried.unsafeUpdate(1, [])
+            job.count.retried.unsafeUpdate(1, [])
             return `r${delay}`
           })
       }).pipe(
@@ -343,6 +362,7 @@ export const make = <A, B, E, R>(
         priority: taken.level,
         group: Option.fromNullable(envelope.group),
         enqueuedAt: DateTime.unsafeMake(envelope.enqueuedAt),
+        schedule: firingOf(envelope),
         progress: progressOf(taken)
       }
       let effect: Effect.Effect<B, E | OwnFailure, R> = Effect.suspend(() => handler(job))
@@ -401,8 +421,14 @@ export const make = <A, B, E, R>(
       const attempts = envelope.attempts ?? definition.attempts
       if (failures >= attempts) return bury(taken, "lease-expired")
       if (now() >= taken.deadline) return bury(taken, "deadline")
+      taken.count = counted.of(typeOf(envelope.payload.right))
+      if (failures === 0) {
+        const waited = clock.unsafeCurrentTimeMillis() - envelope.enqueuedAt - (envelope.delay ?? 0)
+        taken.count.wait.unsafeUpdate(Math.max(0, waited) / 1000, [])
+      }
       running.add(taken)
       taken.startedAt = lastStart = now()
+      observer?.changed()
       const fiber = forkHandler(
         effectOf(taken, envelope, envelope.payload.right, attempts),
         (exit) => outcomeOf(taken, attempts, exit)
@@ -415,13 +441,14 @@ export const make = <A, B, E, R>(
 
     const ended = (taken: Taken, exit: Exit.Exit<string>): void => {
       running.delete(taken)
+      observer?.changed()
       const millis = now() - taken.startedAt
       average = average === Infinity ? millis : average * 0.8 + millis * 0.2
-      count.seconds.unsafeUpdate(millis / 1000, [])
+      taken.count.seconds.unsafeUpdate(millis / 1000, [])
       if (taken.ended !== "lost") {
         const outcome = Exit.isSuccess(exit) ? exit.value : ""
         if (outcome !== "") {
-          if (outcome.startsWith("c")) count.completed.unsafeUpdate(1, [])
+          if (outcome.startsWith("c")) taken.count.completed.unsafeUpdate(1, [])
           settled.push(taken.member, outcome)
         } else if (taken.ended === "cancelled") {
           settled.push(taken.member, failedAs(taken, "cancelled"))
@@ -432,7 +459,7 @@ export const make = <A, B, E, R>(
       schedule()
     }
 
-    const release = ({ member }: Taken): void => {
+    const release = ({ count, member }: Taken): void => {
       count.released.unsafeUpdate(1, [])
       settled.push(member, "x")
     }
@@ -447,14 +474,15 @@ export const make = <A, B, E, R>(
       taken.fiber?.unsafeInterruptAsFork(FiberId.none)
     }
 
-    const lose = (id: string): void => {
+    const lose = (id: string, count: metrics.OfWorker): void => {
       count.lost.unsafeUpdate(1, [])
       run(Effect.annotateLogs(Effect.logWarning(`lost a job of the queue "${name}" to another worker`), { id }))
     }
 
     // -- calls ---------------------------------------------------------------------------------------------------------
 
-    const room = (): number => paused || stopping ? 0 : Math.max(0, concurrency - running.size - ahead.length)
+    const room = (): number =>
+      paused || stopping ? 0 : Math.max(0, (capacity?.() ?? concurrency) - running.size - ahead.length)
 
     const inAdvance = (): number => {
       if (paused || stopping || limited) return 0
@@ -555,7 +583,7 @@ export const make = <A, B, E, R>(
     ): void => {
       for (const i of lost) {
         const member = settles[2 * i] ?? ""
-        lose(member.slice(member.indexOf("|") + 1))
+        lose(member.slice(member.indexOf("|") + 1), counted.others)
       }
       limited = isLimited
       const at = now()
@@ -573,7 +601,8 @@ export const make = <A, B, E, R>(
             Number(failures[i] ?? 0),
             typeof deadline === "string" ? at + Number(deadline) - serverNow : Infinity,
             cancelled[i] === 1,
-            asked + lease
+            asked + lease,
+            counted.others
           )
         )
       }
@@ -649,9 +678,9 @@ export const make = <A, B, E, R>(
         if (running.has(job)) interrupt(job, "cancelled")
       } else if (waits >= 0) {
         ahead.splice(waits, 1)
-        lose(job.id)
+        lose(job.id, job.count)
       } else if (running.has(job) && job.ended === undefined) {
-        lose(job.id)
+        lose(job.id, job.count)
         interrupt(job, "lost")
       }
     }
@@ -678,6 +707,16 @@ export const make = <A, B, E, R>(
     const within = (condition: () => boolean, limit: Duration.DurationInput) =>
       Effect.timeoutOption(Effect.interruptible(until(condition)), limit)
 
+    // It says that the worker has ended when that is so.
+    const observer = definition.inspected
+      ? yield* Scope.extend(
+        Observer.make(client, name, keys, worker, pace, () => ({
+          concurrency: Math.min(concurrency, capacity?.() ?? Infinity),
+          running
+        })),
+        scope
+      )
+      : undefined
     yield* Scope.addFinalizer(
       scope,
       Effect.gen(function*() {
@@ -692,6 +731,7 @@ export const make = <A, B, E, R>(
         yield* Deferred.succeed(stopped, undefined)
       })
     )
+    yield* Scope.extend(fireSchedules(definition), scope)
     registration = yield* Scope.extend(wakeups.register(keys, { wake, cancel }), scope)
     pump()
 

@@ -2,6 +2,14 @@
  * @since 0.1.0
  */
 export {
+  BatchFailures,
+  batchFailures,
+  type BatchHandler,
+  type BatchOptions,
+  type BatchResults,
+  type JobError
+} from "./Batch.js"
+export {
   type Control,
   type Counts,
   type JobInfo,
@@ -18,6 +26,13 @@ export {
   type When
 } from "./Control.js"
 export {
+  type DeadLetterExport,
+  DeadLetterRecord,
+  type ExportedDeadLetter,
+  type ExportOptions,
+  type Imported
+} from "./DeadLetterExport.js"
+export {
   type DeadLetter,
   type DeadLetterPage,
   type DeadLetters,
@@ -31,6 +46,7 @@ export {
   type Definition,
   type Enqueued,
   type EnqueueOptions,
+  type Firing,
   type GroupDefaults,
   type Job,
   type Options
@@ -39,6 +55,14 @@ export type { DeadReason } from "./envelope.js"
 export * from "./groupOperations.js"
 export type { GroupInfo, GroupLimits, GroupPage, GroupPageOptions, Groups } from "./Groups.js"
 export { type HandlerByType, type Handlers, handlers } from "./Handlers.js"
+export {
+  type Inspection,
+  type JobStory,
+  type Overview,
+  type RunningJob,
+  type Throughput,
+  type WorkerInfo
+} from "./Inspection.js"
 export * from "./operations.js"
 export * from "./Queue.js"
 export {
@@ -51,4 +75,15 @@ export {
   Unrecoverable,
   unrecoverable
 } from "./QueueError.js"
+export * from "./scheduleOperations.js"
+export {
+  type CatchUp,
+  type ScheduleInfo,
+  ScheduleNotFound,
+  type ScheduleOptions,
+  type SchedulePage,
+  type Schedules,
+  type ScheduleTiming,
+  TooManySchedules
+} from "./Schedules.js"
 export type { Handler, Worker, WorkerOptions } from "./Worker.js"

@@ -53,6 +53,12 @@ export interface Keys {
    * ready, or got another level.
    */
   readonly removed: string
+  /** HASH id of a schedule → when its slots are, its limits, and what its jobs are made of, with NUL between them. */
+  readonly schedules: string
+  /** ZSET id of a schedule → its next slot in milliseconds; `inf` for one that is paused or has ended. */
+  readonly schedulesDue: string
+  /** HASH id of a schedule → `revision flag fired last`: see `scheduleScripts.ts`. */
+  readonly schedulesState: string
   /** ZSET `group NUL place id`, score 0: jobs of groups that are ready. A place is a digit for the level and 16 for the order. */
   readonly groupJobs: string
   /** ZSET group → place in the ring of those whose turn comes; the empty text for all jobs without a group. */
@@ -75,13 +81,19 @@ export interface Keys {
   readonly sent: string
   /** STRINGs are this with a worker behind it: what it settled and took last. They live for a minute, or two leases. */
   readonly taken: string
+  /** ZSET worker → until when it counts as alive, in milliseconds; of the thousand that reported last. */
+  readonly workers: string
+  /** HASH worker → JSON about it. */
+  readonly workersInfo: string
+  /** HASH minute → counters at the first and at the last report in it, for the last hour. */
+  readonly history: string
   /** What scripts get as KEYS, in the order of `names`, and the lists behind them. */
   readonly plain: ReadonlyArray<string>
   /** Those of the groups, in the order of `groupNames`. */
   readonly groups: ReadonlyArray<string>
   /** All of both. */
   readonly all: ReadonlyArray<string>
-  /** Channels, without the prefix of the client: something to do (on a Cluster), and `cancel ID`. */
+  /** Channels, without the prefix of the client: something to do (on a Cluster), and `cancel ID` or `schedules`. */
   readonly wake: string
   readonly control: string
 }
@@ -91,6 +103,9 @@ const RESERVED = /[%:}]/g
 
 /** What the keys of a queue begin with. */
 export const rootOf = (name: string): string => `queue:{${name.replace(RESERVED, encodeURIComponent)}}`
+
+/** ZSET queue → when somebody announced it last, in milliseconds; of the queues that are inspected. */
+export const registryKey = "queue:registry"
 
 const keysUnder = (root: string) => ({
   jobs: `${root}:jobs`,
@@ -110,7 +125,10 @@ const keysUnder = (root: string) => ({
   marker: `${root}:marker`,
   cancelled: `${root}:cancelled`,
   progress: `${root}:progress`,
-  removed: `${root}:removed`
+  removed: `${root}:removed`,
+  schedules: `${root}:schedules`,
+  schedulesDue: `${root}:schedules:due`,
+  schedulesState: `${root}:schedules:state`
 })
 
 const groupKeysUnder = (root: string) => ({
@@ -138,6 +156,9 @@ export const keysOf = (name: string): Keys => {
     ready,
     sent: `${root}:sent`,
     taken: `${root}:taken`,
+    workers: `${root}:workers`,
+    workersInfo: `${root}:workers:info`,
+    history: `${root}:history`,
     plain,
     groups,
     all: [...plain, ...groups],

@@ -219,27 +219,10 @@ const NONE: ReadonlyArray<never> = []
 const flag = (value: boolean): string => value ? "1" : "0"
 
 /**
- * Adds jobs. With `all` either every one that is not a duplicate is added, or none. O(n) with n jobs, and O(log m) for
- * each delayed one with m of them.
- *
- * KEYS those of the queue, and that of the producer. ARGV call, whether it is a Cluster, channel, limit of the queue or 0,
- * whether all, and for each job id, envelope and extras.
- * Returns a letter for each job, and behind a line end the ids that others have instead, with NUL between them.
+ * Lua that adds jobs, behind what moves them and `local limit`, the limit of the queue or 0: `add(id, envelope, extras)` for
+ * each, which gives a letter of `Received` and puts the ids of others into `ids`, and `added()` at the end.
  */
-const enqueueFor = (grouped: boolean) =>
-  RedisScript.make({
-    name: "queue.enqueue",
-    idempotent: true,
-    lua: `
-local memory = KEYS[${LAST_READY + 1}]
-local last = redis.call('GET', memory)
-if last then
-  local call, reply = string.match(last, '^(%d+) (.*)$')
-  if tonumber(call) >= tonumber(ARGV[1]) then return reply end
-end
-local cluster, channel = ARGV[2] == '1', ARGV[3]
-${grouped ? commonOfGroups : common}
-local limit = tonumber(ARGV[4])
+const addingFor = (grouped: boolean): string => `
 local size = limit > 0 and redis.call('HLEN', jobs) - redis.call('ZCARD', dead) or 0
 local outcomes, ids = {}, {}
 local by_level, postponed = {}, {}
@@ -305,8 +288,8 @@ ${grouped ? groups.enqueueing(CHUNK) : ""}local function add(id, envelope, extra
       outcome = 'r'
     elseif mode == 'k' and redis.call('HEXISTS', unique_next, key) == 1 then
       redis.call('HSET', unique_next, key, string.format('%s %.0f %s ', level, due, deadline) .. id .. '\\0' .. envelope${
-      grouped ? groups.addingFollower : ""
-    })
+  grouped ? groups.addingFollower : ""
+})
       return 'k'
     elseif mode == 'k' and redis.call('HEXISTS', jobs, other) == 1 then
       redis.call('HSET', jobs, other, envelope)${grouped ? groups.addingInPlace : ""}
@@ -330,6 +313,44 @@ ${grouped ? groups.enqueueing(CHUNK) : ""}local function add(id, envelope, extra
   return outcome
 end
 
+local function added()
+  ${grouped ? "flush()\n  " : ""}for level, list in pairs(by_level) do
+    fresh = true
+    for i = 1, #list, ${CHUNK} do
+      redis.call('RPUSH', ready(level), unpack(list, i, math.min(i + ${CHUNK - 1}, #list)))
+    end
+  end
+  -- A worker that sleeps until the first is due has to know that there is an earlier one.
+  if fresh or next(postponed) and postponed[redis.call('ZRANGE', delayed, 0, 0)[1]] then mark() end
+end
+`
+
+/** Behind `moving`. */
+export const adding = addingFor(true)
+
+/**
+ * Adds jobs. With `all` either every one that is not a duplicate is added, or none. O(n) with n jobs, and O(log m) for
+ * each delayed one with m of them.
+ *
+ * KEYS those of the queue, and that of the producer. ARGV call, whether it is a Cluster, channel, limit of the queue or 0,
+ * whether all, and for each job id, envelope and extras.
+ * Returns a letter for each job, and behind a line end the ids that others have instead, with NUL between them.
+ */
+const enqueueFor = (grouped: boolean) =>
+  RedisScript.make({
+    name: "queue.enqueue",
+    idempotent: true,
+    lua: `
+local memory = KEYS[${LAST_READY + 1}]
+local last = redis.call('GET', memory)
+if last then
+  local call, reply = string.match(last, '^(%d+) (.*)$')
+  if tonumber(call) >= tonumber(ARGV[1]) then return reply end
+end
+local cluster, channel = ARGV[2] == '1', ARGV[3]
+${grouped ? commonOfGroups : common}
+local limit = tonumber(ARGV[4])
+${addingFor(grouped)}
 local first = 6
 local refused = false
 if ARGV[5] == '1' and limit > 0 then
@@ -340,14 +361,7 @@ end
 for i = first, #ARGV, 3 do
   outcomes[#outcomes + 1] = refused and 'f' or add(ARGV[i], ARGV[i + 1], ARGV[i + 2])
 end
-${grouped ? "flush()\n" : ""}for level, list in pairs(by_level) do
-  fresh = true
-  for i = 1, #list, ${CHUNK} do
-    redis.call('RPUSH', ready(level), unpack(list, i, math.min(i + ${CHUNK - 1}, #list)))
-  end
-end
--- A worker that sleeps until the first is due has to know that there is an earlier one.
-if fresh or next(postponed) and postponed[redis.call('ZRANGE', delayed, 0, 0)[1]] then mark() end
+added()
 local reply = table.concat(outcomes)
 if #ids > 0 then reply = reply .. '\\n' .. table.concat(ids, '\\0') end
 redis.call('SET', memory, ARGV[1] .. ' ' .. reply, 'PX', '${REMEMBERED}')

@@ -1,6 +1,10 @@
 import { everywhere } from "../kit/contract.js"
+import { batchesSuite } from "./batchesSuite.js"
 import { controlSuite } from "./controlSuite.js"
+import { exportSuite } from "./exportSuite.js"
 import { groupsSuite } from "./groupsSuite.js"
+import { inspectionSuite } from "./inspectionSuite.js"
+import { schedulesSuite } from "./schedulesSuite.js"
 import { suite } from "./suite.js"
 
-everywhere(suite, controlSuite, groupsSuite)
+everywhere(suite, controlSuite, groupsSuite, schedulesSuite, batchesSuite, exportSuite, inspectionSuite)

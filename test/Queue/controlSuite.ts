@@ -301,7 +301,9 @@ export const controlSuite = (
             state: "delayed",
             payload: Either.right({ n: 0 }),
             priority: 2,
+            group: Option.none(),
             failures: 0,
+            group: Option.none(),
             attempts: 9,
             at: undefined,
             enqueuedAt: undefined
