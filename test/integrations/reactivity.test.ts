@@ -20,8 +20,8 @@ describe("Reactivity in memory", () => {
       const server = yield* RedisTestServer
       const process = yield* RedisReactivity.make()
       let runs = 0
-      yield* process.query(["seats"], Effect.sync(() => ++runs))
-      yield* process.query({ prices: [1] }, Effect.sync(() => ++runs))
+      yield* Effect.asVoid(process.query(["seats"], Effect.sync(() => ++runs)))
+      yield* Effect.asVoid(process.query({ prices: [1] }, Effect.sync(() => ++runs)))
       yield* settle
       assert.strictEqual(runs, 2)
       yield* server.disconnect({ downtime: "10 seconds" })
@@ -35,7 +35,7 @@ describe("Reactivity in memory", () => {
       const here = yield* RedisReactivity.make()
       const there = yield* join(yield* server.client())
       let runs = 0
-      yield* there.query({ seats: [] }, Effect.sync(() => ++runs))
+      yield* Effect.asVoid(there.query({ seats: [] }, Effect.sync(() => ++runs)))
       yield* settle
       const fault = yield* server.inject(Fault.reply("NOPERM not now", { command: "PUBLISH", times: 3 }))
       yield* here.invalidate({ seats: [1] })
