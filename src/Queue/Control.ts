@@ -25,12 +25,12 @@ import type { Notices } from "./scripts.js"
 // ---------------------------------------------------------------------------------------------------------------------
 
 /**
- * Where a job is. Completed jobs are gone.
+ * Where a job is. Completed jobs are gone, unless the queue keeps them.
  *
  * @since 0.1.0
  * @category models
  */
-export type JobState = "ready" | "delayed" | "running" | "dead"
+export type JobState = "ready" | "delayed" | "running" | "dead" | "completed"
 
 /**
  * How many jobs are in each state. Their sum is the number of jobs.
@@ -45,6 +45,8 @@ export interface Counts {
   /** Those that a worker has taken, whether it has started them or not. */
   readonly running: number
   readonly dead: number
+  /** Those that are kept. */
+  readonly completed: number
 }
 
 /**
@@ -94,7 +96,7 @@ export interface JobInfo<out A> {
   readonly attempts: number
   /** By the clock of whoever enqueued it. */
   readonly enqueuedAt: DateTime.Utc
-  /** When it is due, when its lease ends, or when it died; nothing for one that is ready. */
+  /** When it is due, when its lease ends, when it died or was completed; nothing for one that is ready. */
   readonly at: Option.Option<DateTime.Utc>
 }
 
@@ -155,7 +157,7 @@ export interface Control {
   readonly status: <A>(definition: Definition<A, any>) => Effect.Effect<Status, RedisError>
   /**
    * Some of the jobs of a state: those that wait in the order in which they will start, running ones by the end of their
-   * leases, dead ones from the oldest. As jobs come and go, a page can repeat some of the one before, or miss some.
+   * leases, dead and completed ones from the oldest. As jobs come and go, a page can repeat some of the one before, or miss some.
    */
   readonly list: <A>(
     definition: Definition<A, any>,
@@ -249,7 +251,7 @@ export class JobIsRunning extends Schema.TaggedError<JobIsRunning>("effect-redis
   }
 }
 
-const State = Schema.Literal("ready", "delayed", "running", "dead")
+const State = Schema.Literal("ready", "delayed", "running", "dead", "completed")
 
 /**
  * Only a delayed job can do this. Nothing was changed.
@@ -318,11 +320,11 @@ export const opener =
   <A>(operation: string, definition: Definition<A, any>, id?: string): Either.Either<Opened<A>, RedisInputError> => {
     const bad = id === undefined ? undefined : checkName(operation, "id", id)
     if (bad !== undefined) return Either.left(bad)
-    return Either.map(settingsOf(definition), () => {
+    return Either.map(settingsOf(definition), ({ uses }) => {
       const keys = keysOf(definition.name)
       const decode = decoder(definition)
       return {
-        target: { keys, cluster: notices.cluster, wake: client.key(keys.wake) },
+        target: { keys, cluster: notices.cluster, uses, wake: client.key(keys.wake) },
         read: ({ at, envelope: text, failures, id, level, state }) => {
           const { attempts, enqueuedAt, payload } = decode(text, id)
           return {
@@ -372,7 +374,7 @@ export const spanned = <A, B, E>(
   effect: Effect.Effect<B, E>
 ): Effect.Effect<B, E> => withSpan(effect, `queue.${operation}`, () => ({ "effect_redis.queue.name": name }))
 
-const parseJson = (text: string): Option.Option<unknown> => {
+export const parseJson = (text: string): Option.Option<unknown> => {
   try {
     return Option.some(JSON.parse(text))
   } catch {
@@ -434,7 +436,13 @@ export const makeControl = (client: RedisClient.Service, open: Open): Control =>
   const status = <A>(operation: string, definition: Definition<A, any>) =>
     within(operation, definition, undefined, ({ target }) => client.eval(scripts.status, target))
 
-  const countsOf = ({ dead, delayed, ready, running }: scripts.Status): Counts => ({ ready, delayed, running, dead })
+  const countsOf = ({ dead, delayed, kept, ready, running }: scripts.Status): Counts => ({
+    ready,
+    delayed,
+    running,
+    dead,
+    completed: kept
+  })
 
   return {
     pause: (definition) => configure("pause", definition, { paused: 1 }),

@@ -146,7 +146,7 @@ export interface DeadLetters {
 export class JobNotDead extends Schema.TaggedError<JobNotDead>("effect-redis-kit/Queue/JobNotDead")("JobNotDead", {
   queue: Schema.String,
   id: Schema.String,
-  state: Schema.Literal("ready", "delayed", "running")
+  state: Schema.Literal("ready", "delayed", "running", "completed")
 }) {
   /** @since 0.1.0 */
   override get message(): string {
@@ -285,7 +285,7 @@ export const makeDeadLetters = (client: RedisClient.Service, open: Open): DeadLe
         Effect.flatMap(
           client.eval(scripts.replay, target, options?.resetAttempts === true, [{ id }]),
           ([outcome]): Effect.Effect<void, JobNotFound | JobNotDead> =>
-            outcome === "ready" || outcome === "delayed" || outcome === "running"
+            outcome === "ready" || outcome === "delayed" || outcome === "running" || outcome === "completed"
               ? Effect.fail(new JobNotDead({ queue: definition.name, id, state: outcome }))
               : outcome === "ok"
               ? Effect.void
@@ -320,7 +320,7 @@ export const makeDeadLetters = (client: RedisClient.Service, open: Open): DeadLe
           "cleanDeadLetters",
           definition,
           [],
-          ({ target }) => inPages(client.eval(scripts.clean, target, millis.right))
+          ({ target }) => inPages(client.eval(scripts.clean, target, millis.right, "dead"))
         )
     }
   }

@@ -25,6 +25,7 @@ import {
   type Enqueued,
   type EnqueueOptions,
   MOST_ATTEMPTS,
+  type Settings,
   settingsOf
 } from "./Definition.js"
 import * as Envelope from "./envelope.js"
@@ -184,6 +185,8 @@ interface Compiled<A> {
   readonly route: Route
   readonly encode: ReturnType<typeof Envelope.encoderOf<A>>
   readonly count: ReturnType<typeof metrics.enqueuedTo>
+  /** Whether the queue needs nothing that only `enqueue` does. */
+  readonly plain: boolean
 }
 
 const withoutExtras = (jobs: ReadonlyArray<string>): ReadonlyArray<string> => {
@@ -208,7 +211,7 @@ export const make = (
     let calls = 0
     let ids = 0
 
-    const compile = <A>(definition: Definition<A, any>): Compiled<A> => {
+    const compile = <A>(definition: Definition<A, any>, { mostEvents, uses }: Settings): Compiled<A> => {
       const known = compiled.get(definition)
       if (known !== undefined) return known
       const keys = keysOf(definition.name)
@@ -217,10 +220,11 @@ export const make = (
         route: {
           keys: scripts.keysFor(keys, memory),
           keysForAdd: scripts.keysForAdd(keys, memory),
-          notices: { cluster: client.mode === "cluster", wake: client.key(keys.wake) }
+          notices: { cluster: client.mode === "cluster", uses, wake: client.key(keys.wake) }
         },
         encode: Envelope.encoderOf(definition, "payload", definition.payload),
-        count: metrics.enqueuedTo(definition.name)
+        count: metrics.enqueuedTo(definition.name),
+        plain: (definition.maxSize ?? 0) === 0 && mostEvents === 0
       }
       compiled.set(definition, made)
       return made
@@ -326,14 +330,14 @@ export const make = (
       const { maxSize = 0, name } = definition
       const settings = settingsOf(definition)
       if (Either.isLeft(settings)) return Effect.fail(settings.left)
-      const { count, encode, route } = compile(definition)
+      const { count, encode, plain: isPlain, route } = compile(definition, settings.right)
 
       const send = (
         enqueuedAt: number,
         traceparent: string | undefined
       ): Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError> => {
         const args = new Array<string>(jobs.length * 3)
-        let plain = maxSize === 0
+        let plain = isPlain
         for (let i = 0; i < jobs.length; i++) {
           const job = jobs[i]!
           const prepared = prepare(operation, definition, job)

@@ -16,11 +16,15 @@ import { randomBytes } from "node:crypto"
 import { RedisClient } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import { layer as testServer, RedisTestServer } from "../RedisTestServer.js"
+import * as Waker from "../Stream/Waker.js"
+import * as Awaits from "./Awaits.js"
 import { type Control, makeControl, opener } from "./Control.js"
 import { type DeadLetters, makeDeadLetters } from "./DeadLetters.js"
 import type { Definition, Enqueued, EnqueueOptions } from "./Definition.js"
+import { type Events, makeEvents } from "./Events.js"
 import * as Producer from "./Producer.js"
 import type { PayloadTooLarge, QueueFull } from "./QueueError.js"
+import { makeResults, type Results } from "./Results.js"
 import * as Wakeups from "./Wakeups.js"
 import * as Worker from "./Worker.js"
 
@@ -42,7 +46,7 @@ export interface NewJob<out A> extends EnqueueOptions {
  * @since 0.1.0
  * @category models
  */
-export interface Service extends Control, DeadLetters {
+export interface Service extends Control, DeadLetters, Results, Events {
   /**
    * Adds a job. Jobs that are added to a queue while a call for it is underway leave together in the next one. When the
    * reply is lost it is asked for again, and the job is added once.
@@ -78,28 +82,37 @@ export class Queue extends Context.Tag("effect-redis-kit/Queue")<Queue, Service>
 // Constructors
 // ---------------------------------------------------------------------------------------------------------------------
 
-/**
- * Queues over the client of the environment.
- *
- * @since 0.1.0
- * @category constructors
- */
-export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Effect.gen(function*() {
+/** Those who wait for events of queues, and for entries of streams that are built together with them, share a connection. */
+const makeShared: Effect.Effect<Service, never, RedisClient | Scope.Scope | Waker.Waker> = Effect.gen(function*() {
   const client = yield* RedisClient
   const process = randomBytes(9).toString("base64url").replace(/[-_]/g, "0")
   const pace = Option.isSome(yield* Effect.serviceOption(RedisTestServer)) ? Wakeups.inMemory : Wakeups.onServer
   const wakeups = yield* Wakeups.make(client, pace)
   const producer = yield* Producer.make(client, process)
   const open = opener({ cluster: client.mode === "cluster" }, client)
+  const awaits = yield* Awaits.make(client, pace)
   let workers = 0
   const shared: Worker.Shared = { client, wakeups, pace, nextWorker: () => `${process}.${workers++}` }
   return {
     ...makeControl(client, open),
     ...makeDeadLetters(client, open),
     ...producer,
+    ...makeResults(client, open, awaits, producer),
+    ...makeEvents(client, yield* Waker.Waker),
     makeWorker: (definition, handler, options) => Worker.make(shared, definition, handler, options)
   }
 })
+
+/**
+ * Queues over the client of the environment.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Effect.flatMap(
+  Waker.make,
+  (waker) => Effect.provideService(makeShared, Waker.Waker, waker)
+)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Layers
@@ -109,7 +122,10 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
  * @since 0.1.0
  * @category layers
  */
-export const layer: Layer.Layer<Queue, never, RedisClient> = Layer.scoped(Queue, make)
+export const layer: Layer.Layer<Queue, never, RedisClient> = Layer.provide(
+  Layer.scoped(Queue, makeShared),
+  Waker.layer
+)
 
 /**
  * Queues on a server in memory, with the server and its client beside it.

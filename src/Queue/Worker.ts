@@ -34,6 +34,7 @@ import { UnknownType } from "./Handlers.js"
 import { keysOf } from "./keys.js"
 import * as metrics from "./metrics.js"
 import { JobResultInvalid, JobTimedOut, Postponed, Unrecoverable } from "./QueueError.js"
+import { log } from "./resultScripts.js"
 import * as scripts from "./scripts.js"
 import type { Pace, Registration, Wakeups } from "./Wakeups.js"
 
@@ -134,6 +135,9 @@ const STUCK = 50
 
 const MOST_CONCURRENCY = 100_000
 
+/** One line has no more than an eighth of the room: a character is at most six bytes of JSON. */
+const LOG_ROOM = 8
+
 /** How many leases are renewed in one call. */
 const RENEWED = 1000
 
@@ -161,7 +165,7 @@ export const make = <A, B, E, R>(
     const { name } = definition
     const prefetch = options.prefetch ?? "auto"
     const backoff = options.backoff ?? definition.backoff
-    const { deadAge, deadCount, lease, timeout } = yield* settingsOf(definition)
+    const { deadAge, deadCount, lease, mostEvents, timeout, uses } = yield* settingsOf(definition)
     const drain = yield* nonNegativeMillis("Queue.worker", "drain", options.drain ?? "30 seconds")
     let concurrency = options.concurrency ?? 1
     const bad = checkConcurrency(concurrency) ??
@@ -173,6 +177,7 @@ export const make = <A, B, E, R>(
     const workKeys = scripts.keysFor(keys, `${keys.taken}:${worker}`)
     const terms: scripts.Terms = {
       cluster: client.mode === "cluster",
+      uses,
       wake: client.key(keys.wake),
       lease,
       deadCount,
@@ -321,8 +326,23 @@ export const make = <A, B, E, R>(
         const text = Either.try((): string | undefined => JSON.stringify(value))
         return Either.isLeft(text) || text.right === undefined
           ? Effect.fail(inputError("Queue.progress", "value", "a value that is a JSON", value))
-          : client.eval(scripts.tell, keys, job.member, job.id, text.right)
+          : client.eval(scripts.tell, keys, job.member, job.id, text.right, mostEvents)
       })
+
+    const logOf = (job: Taken): Job<A>["log"] => {
+      let lines = 0
+      // One after the other, so that a call that is made again finds its own line at the end.
+      let lock: Effect.Semaphore | undefined
+      return (line) =>
+        Effect.suspend(() => {
+          if (typeof line !== "string") return Effect.fail(inputError("Queue.log", "line", "a text", line))
+          lock ??= Effect.unsafeMakeSemaphore(1)
+          const json = JSON.stringify(line.slice(0, definition.logs.bytes / LOG_ROOM))
+          return lock.withPermits(1)(
+            Effect.suspend(() => client.eval(log, keys, job.member, job.id, ++lines, json, definition.logs))
+          )
+        })
+    }
 
     const effectOf = (taken: Taken, envelope: Envelope.Envelope<A>, payload: A, attempts: number) => {
       const job: Job<A> = {
@@ -332,7 +352,8 @@ export const make = <A, B, E, R>(
         attempts,
         priority: taken.level,
         enqueuedAt: DateTime.unsafeMake(envelope.enqueuedAt),
-        progress: progressOf(taken)
+        progress: progressOf(taken),
+        log: logOf(taken)
       }
       let effect: Effect.Effect<B, E | OwnFailure, R> = Effect.suspend(() => handler(job))
       const limit = envelope.timeout ?? timeout

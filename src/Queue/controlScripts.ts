@@ -8,12 +8,13 @@
  * out would be O(n).
  *
  * No script touches more than `PAGE` jobs, but for `obliterate`, which unlinks whole keys. All take KEYS as in `keys.ts`,
- * and as ARGV[1] and ARGV[2] whether it is a Cluster, and the channel on which workers are woken there.
+ * and as ARGV[1] and ARGV[2] the switches of `resultScripts.ts`, and the channel on which workers are woken on a Cluster.
  */
 import * as Either from "effect/Either"
 import type { Reply } from "../RedisClient.js"
 import * as RedisScript from "../RedisScript.js"
 import { type Keys, LEVELS, names } from "./keys.js"
+import { switches } from "./resultScripts.js"
 import { common as moving, type Notices } from "./scripts.js"
 
 /** A queue as these scripts know it. */
@@ -21,18 +22,18 @@ export interface Target extends Notices {
   readonly keys: Keys
 }
 
-export type State = "ready" | "delayed" | "running" | "dead"
+export type State = "ready" | "delayed" | "running" | "dead" | "completed"
 
 /** How many jobs one script touches at most. */
 export const PAGE = 1000
 
-const params = ({ cluster, keys, wake }: Target, ...args: ReadonlyArray<string | number>) => ({
-  keys: keys.all,
-  args: [cluster ? "1" : "0", wake, ...args]
+const params = (target: Target, ...args: ReadonlyArray<string | number>) => ({
+  keys: target.keys.all,
+  args: [switches(target), target.wake, ...args]
 })
 
 const common = `
-local cluster, channel = ARGV[1] == '1', ARGV[2]
+local uses, channel = ARGV[1], ARGV[2]
 ${moving}
 local function whole(n) return string.format('%.0f', n) end
 
@@ -54,6 +55,7 @@ local function state_of(id)
   if redis.call('HEXISTS', jobs, id) == 0 then return end
   if redis.call('ZSCORE', dead, id) then return 'dead' end
   if redis.call('ZSCORE', delayed, id) then return 'delayed' end
+  if redis.call('ZSCORE', kept, id) then return 'completed' end
   local member, ends = lease_of(id)
   if member then return 'running', member, ends end
   return 'ready'
@@ -74,6 +76,7 @@ export interface Status {
   readonly delayed: number
   readonly running: number
   readonly dead: number
+  readonly kept: number
   readonly paused: boolean
   readonly concurrency: number | undefined
   readonly limit: number | undefined
@@ -89,28 +92,29 @@ const numberOf = (text: Reply | undefined): number | undefined => typeof text ==
 /**
  * How many jobs there are in each state, the settings and the counters. O(1).
  *
- * Returns jobs, delayed, running and dead ones, and fields of `meta`.
+ * Returns jobs, delayed, running, dead and kept ones, and fields of `meta`.
  */
 export const status = RedisScript.make({
   name: "queue.status",
   lua: `${names}
 return { redis.call('HLEN', jobs), redis.call('ZCARD', delayed), redis.call('ZCARD', leases), redis.call('ZCARD', dead),
-  redis.call('HMGET', meta, 'paused', 'concurrency', 'limit', 'window', 'completed', 'failed', 'dead') }`,
+  redis.call('ZCARD', kept), redis.call('HMGET', meta, 'paused', 'concurrency', 'limit', 'window', 'completed', 'failed', 'dead') }`,
   params,
   result: (reply): Either.Either<Status, string> => {
-    const [jobs, delayed, running, dead, meta] = Array.isArray(reply) ? reply : []
+    const [jobs, delayed, running, dead, kept, meta] = Array.isArray(reply) ? reply : []
     if (
       typeof jobs !== "number" || typeof delayed !== "number" || typeof running !== "number" ||
-      typeof dead !== "number" || !Array.isArray(meta)
+      typeof dead !== "number" || typeof kept !== "number" || !Array.isArray(meta)
     ) {
-      return Either.left("four numbers and a list")
+      return Either.left("five numbers and a list")
     }
     const [paused, concurrency, limit, window, completed, failed, died] = meta
     return Either.right({
-      ready: jobs - delayed - running - dead,
+      ready: jobs - delayed - running - dead - kept,
       delayed,
       running,
       dead,
+      kept,
       paused: paused === "1",
       concurrency: numberOf(concurrency),
       limit: numberOf(limit),
@@ -131,6 +135,7 @@ return { redis.call('HLEN', jobs), redis.call('ZCARD', delayed), redis.call('ZCA
 export const configure = RedisScript.make({
   name: "queue.configure",
   lua: `${common}
+local was_paused = redis.call('HEXISTS', meta, 'paused')
 for i = 3, #ARGV, 2 do
   -- A full server takes what comes behind a removal.
   redis.call('HDEL', meta, ARGV[i])
@@ -138,6 +143,8 @@ for i = 3, #ARGV, 2 do
 end
 -- What was started before there was a limit is not counted.
 if redis.call('HEXISTS', meta, 'limit') == 0 then redis.call('DEL', starts) end
+local is_paused = redis.call('HEXISTS', meta, 'paused')
+if is_paused ~= was_paused then event(is_paused == 1 and 'paused' or 'resumed', '') end
 mark()`,
   params: (target: Target, settings: Readonly<Record<string, string | number>>) =>
     params(target, ...Object.entries(settings).flat()),
@@ -156,9 +163,9 @@ export interface Row {
   readonly envelope: string
   readonly level: number
   readonly failures: number
-  /** When it is due, its lease ends, or it died, in milliseconds; 0 for one that is ready. */
+  /** When it is due, its lease ends, it died or was completed, in milliseconds; 0 for one that is ready. */
   readonly at: number
-  /** About a dead letter: JSON. */
+  /** About a dead letter: JSON. About a completed one: the JSON of its result, or nothing. */
   readonly info: string
 }
 
@@ -168,7 +175,7 @@ export interface Page {
   readonly next: number
 }
 
-const states: ReadonlyArray<unknown> = ["ready", "delayed", "running", "dead"] satisfies ReadonlyArray<State>
+const states: ReadonlyArray<unknown> = ["ready", "delayed", "running", "dead", "completed"] satisfies ReadonlyArray<State>
 
 const isState = (u: unknown): u is State => states.includes(u)
 
@@ -190,8 +197,13 @@ const page = (reply: Reply): Either.Either<Page, string> => {
 
 const rows = `
 local function row(id, state, at)
-  return { id, state, redis.call('HGET', jobs, id) or '', level_of(id), tonumber(redis.call('HGET', failures, id) or 0),
-    at and whole(math.floor(at)) or '0', state == 'dead' and redis.call('HGET', dead_info, id) or '' }
+  local failed, info = redis.call('HGET', failures, id), ''
+  if state == 'dead' then info = redis.call('HGET', dead_info, id) or '' end
+  if state == 'completed' then
+    failed, info = string.match(redis.call('HGET', kept_info, id) or '0 ', '^(%d+) (.*)$')
+  end
+  return { id, state, redis.call('HGET', jobs, id) or '', level_of(id), tonumber(failed or 0),
+    at and whole(math.floor(at)) or '0', info }
 end`
 
 /**
@@ -208,6 +220,7 @@ if not state then return false end
 local at = ends
 if state == 'delayed' then at = redis.call('ZSCORE', delayed, id) end
 if state == 'dead' then at = redis.call('ZSCORE', dead, id) end
+if state == 'completed' then at = redis.call('ZSCORE', kept, id) end
 return row(id, state, at)`,
   params: (target: Target, id: string) => params(target, id),
   result: (reply): Either.Either<Row | undefined, string> => {
@@ -220,7 +233,7 @@ return row(id, state, at)`,
 
 /**
  * Some of the jobs of a state: those that are ready and delayed in the order in which they will start, running ones by the
- * end of their leases, and dead ones by when they died. O(log n + m) for m jobs; O(n) for the place in a long list.
+ * end of their leases, and dead and completed ones by when they ended. O(log n + m) for m jobs; O(n) for the place in a long list.
  *
  * ARGV state, offset, limit, 1 for the last ones first. Returns jobs, and where the next page begins or 0.
  */
@@ -249,7 +262,7 @@ if state == 'ready' then
     end
   end
 else
-  local key = state == 'delayed' and delayed or state == 'dead' and dead or leases
+  local key = ({ delayed = delayed, dead = dead, completed = kept })[state] or leases
   total = redis.call('ZCARD', key)
   local part = redis.call(newest and 'ZREVRANGE' or 'ZRANGE', key, offset, offset + limit - 1, 'WITHSCORES')
   seen = #part / 2
@@ -296,10 +309,15 @@ if state == 'dead' then
   redis.call('ZREM', dead, id)
   redis.call('HDEL', dead_info, id)
 end
+if state == 'completed' then
+  redis.call('ZREM', kept, id)
+  redis.call('HDEL', kept_info, id)
+end
 local level = level_of(id)
 forget(id)
 if state == 'ready' then leave_list(level, id) end
 if fresh then mark() end
+publish()
 return 'ok'`,
   params: (target: Target, id: string) => params(target, id),
   result: outcome
@@ -431,6 +449,7 @@ if ARGV[3] == '1' then
   left = left + redis.call('ZCARD', delayed)
 end
 if fresh then mark() end
+publish()
 return { gone, left }`,
   params: (target: Target, alsoDelayed: boolean) => params(target, alsoDelayed ? 1 : 0),
   result: removedOf,
@@ -438,23 +457,26 @@ return { gone, left }`,
 })
 
 /**
- * Removes the oldest dead letters. O(m log n) for m of n, no more than a page.
+ * Removes the oldest dead letters, or completed jobs. O(m log n) for m of n, no more than a page.
  *
- * ARGV how old they must be, in milliseconds. Returns how many, and how many such are left.
+ * ARGV how old they must be, in milliseconds, which ones. Returns how many, and how many such are left.
  */
 export const clean = RedisScript.make({
   name: "queue.clean",
   lua: `${common}
 local before = whole(now - tonumber(ARGV[3]))
-local ids = redis.call('ZRANGEBYSCORE', dead, '-inf', before, 'LIMIT', 0, ${PAGE})
+local key, info = dead, dead_info
+if ARGV[4] == 'completed' then key, info = kept, kept_info end
+local ids = redis.call('ZRANGEBYSCORE', key, '-inf', before, 'LIMIT', 0, ${PAGE})
 for _, id in ipairs(ids) do
-  redis.call('ZREM', dead, id)
-  redis.call('HDEL', dead_info, id)
+  redis.call('ZREM', key, id)
+  redis.call('HDEL', info, id)
   forget(id)
 end
 if fresh then mark() end
-return { #ids, redis.call('ZCOUNT', dead, '-inf', before) }`,
-  params: (target: Target, age: number) => params(target, age),
+publish()
+return { #ids, redis.call('ZCOUNT', key, '-inf', before) }`,
+  params: (target: Target, age: number, state: "dead" | "completed") => params(target, age, state),
   result: removedOf,
   idempotent: true
 })
@@ -470,6 +492,7 @@ export const obliterate = RedisScript.make({
 local running = redis.call('ZCOUNT', leases, '(' .. whole(now), '+inf')
 if running > 0 and ARGV[3] ~= '1' then return running end
 redis.call('UNLINK', unpack(KEYS))
+if keeps > 0 then redis.call('PUBLISH', channel .. ':done', '') end
 return 0`,
   params: (target: Target, force: boolean) => params(target, force ? 1 : 0),
   result: RedisScript.number,
@@ -542,6 +565,7 @@ for i = 4, #ARGV, 2 do
     redis.call('ZREM', dead, id)
     redis.call('HDEL', dead_info, id)
     if attempts > 1 then redis.call('HSET', failures, id, attempts - 1) end
+    event('replayed', id)
     put(id, level_of(id))
     outcomes[#outcomes + 1] = 'ok'
   end
@@ -571,6 +595,7 @@ for i = 3, #ARGV do
   end
 end
 if fresh then mark() end
+publish()
 return gone`,
   params: (target: Target, ids: ReadonlyArray<string>) => params(target, ...ids),
   result: RedisScript.number

@@ -35,6 +35,15 @@ export {
   type Options
 } from "./Definition.js"
 export type { DeadReason } from "./envelope.js"
+export type {
+  EventPosition,
+  Events,
+  EventsMissed,
+  EventsOptions,
+  EventsPage,
+  EventsPageOptions,
+  JobEvent
+} from "./Events.js"
 export { type HandlerByType, type Handlers, handlers } from "./Handlers.js"
 export * from "./operations.js"
 export * from "./Queue.js"
@@ -48,4 +57,16 @@ export {
   Unrecoverable,
   unrecoverable
 } from "./QueueError.js"
+export * from "./resultOperations.js"
+export {
+  type AwaitError,
+  type AwaitOptions,
+  AwaitTimedOut,
+  type CompletedJob,
+  type CompletedPage,
+  type EnqueueAndWaitOptions,
+  JobFailed,
+  type LogLine,
+  type Results
+} from "./Results.js"
 export type { Handler, Worker, WorkerOptions } from "./Worker.js"

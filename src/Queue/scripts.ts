@@ -8,6 +8,7 @@ import * as Either from "effect/Either"
 import { constantKeys } from "../internal/constantKeys.js"
 import * as RedisScript from "../RedisScript.js"
 import { FIRST_READY, type Keys, LAST_READY, LEVELS, names } from "./keys.js"
+import * as results from "./resultScripts.js"
 
 const lists = Array.from({ length: LEVELS }, (_, i) => `KEYS[${FIRST_READY + i}]`).join(", ")
 
@@ -24,9 +25,10 @@ const REMEMBERED = 60_000
 const MARKED = "'60000'"
 
 /**
- * What scripts that move jobs have in common. Before it stand `local cluster, channel`: whether it is a Cluster, and the
- * channel on which workers are woken there, with the prefix of the client.
+ * What scripts that move jobs have in common. Before it stand `local uses, channel`: the switches of `resultScripts.ts`,
+ * and the channel on which workers are woken on a Cluster, with the prefix of the client.
  *
+ * - `cluster`: whether it is one
  * - `now`: the time in milliseconds
  * - `mark()`: wakes a worker
  * - `level_of(id)`
@@ -37,8 +39,11 @@ const MARKED = "'60000'"
  * - `free(id, at_once)`: ends the claim of a job to its deduplication key, also when a window is open; what waited for that
  *   follows
  * - `forget(id)`: the job with all that belongs to it, but not what says in which state it is
+ * - `event`, `over` and `publish` of `resultScripts.ts`
  */
 export const common = `${names}
+local cluster = string.sub(uses, 1, 1) == '1'
+${results.telling}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- Something has become ready that was not before.
@@ -105,6 +110,7 @@ local function free(id, at_once)
       redis.call('HSET', unique_of, other, key)
       if level ~= '0' then redis.call('HSET', levels, other, level) end
       if deadline ~= '-' then redis.call('HSET', deadlines, other, deadline) end
+      event('added', other)
       return enter(other, tonumber(level), tonumber(due))
     end
   end
@@ -120,7 +126,10 @@ local function forget(id)
   redis.call('HDEL', failures, id)
   redis.call('HDEL', deadlines, id)
   redis.call('HDEL', progress, id)
+  redis.call('HDEL', logs, id)
   redis.call('SREM', cancelled, id)
+  event('removed', id)
+  over(id)
   free(id, true)
 end
 `
@@ -170,20 +179,20 @@ export interface Caller {
   readonly call: number
 }
 
-/** How workers are woken. */
-export interface Notices {
+/** How workers are woken, and what else a queue wants to be told. */
+export interface Notices extends results.Uses {
   readonly cluster: boolean
   /** With the prefix of the client. */
   readonly wake: string
 }
 
-const flag = (value: boolean): string => value ? "1" : "0"
+const { flag, switches } = results
 
 /**
  * Adds jobs. With `all` either every one that is not a duplicate is added, or none. O(n) with n jobs, and O(log m) for
  * each delayed one with m of them.
  *
- * KEYS those of the queue, and that of the producer. ARGV call, whether it is a Cluster, channel, limit of the queue or 0,
+ * KEYS those of the queue, and that of the producer. ARGV call, switches, channel, limit of the queue or 0,
  * whether all, and for each job id, envelope and extras.
  * Returns a letter for each job, and behind a line end the ids that others have instead, with NUL between them.
  */
@@ -197,10 +206,10 @@ if last then
   local call, reply = string.match(last, '^(%d+) (.*)$')
   if tonumber(call) >= tonumber(ARGV[1]) then return reply end
 end
-local cluster, channel = ARGV[2] == '1', ARGV[3]
+local uses, channel = ARGV[2], ARGV[3]
 ${common}
 local limit = tonumber(ARGV[4])
-local size = limit > 0 and redis.call('HLEN', jobs) - redis.call('ZCARD', dead) or 0
+local size = limit > 0 and redis.call('HLEN', jobs) - redis.call('ZCARD', dead) - redis.call('ZCARD', kept) or 0
 local outcomes, ids = {}, {}
 local by_level, postponed = {}, {}
 
@@ -249,6 +258,7 @@ local function add(id, envelope, extras)
   end
   if extras == '' then
     if not admit(id, envelope) then return 'f' end
+    event('added', id)
     add_ready(id, 0)
     return 'a'
   end
@@ -276,6 +286,7 @@ local function add(id, envelope, extras)
     end
   end
   if not admit(id, envelope) then return 'f' end
+  event('added', id)
   if mode ~= '-' then claim_key(id, key, mode, window) end
   if level ~= '0' then redis.call('HSET', levels, id, level) end
   if deadline ~= '-' then redis.call('HSET', deadlines, id, deadline) end
@@ -306,19 +317,20 @@ for level, list in pairs(by_level) do
 end
 -- A worker that sleeps until the first is due has to know that there is an earlier one.
 if fresh or next(postponed) and postponed[redis.call('ZRANGE', delayed, 0, 0)[1]] then mark() end
+publish()
 local reply = table.concat(outcomes)
 if #ids > 0 then reply = reply .. '\\n' .. table.concat(ids, '\\0') end
 redis.call('SET', memory, ARGV[1] .. ' ' .. reply, 'PX', '${REMEMBERED}')
 return reply`,
   params: (
     { call, keys }: Caller,
-    { cluster, wake }: Notices,
+    notices: Notices,
     limit: number,
     all: boolean,
     jobs: ReadonlyArray<string>
   ) => ({
     keys,
-    args: [String(call), flag(cluster), wake, String(limit), flag(all), ...jobs]
+    args: [String(call), switches(notices), notices.wake, String(limit), flag(all), ...jobs]
   }),
   result: (reply): Either.Either<Received, string> => {
     if (typeof reply !== "string") return Either.left("a letter for each job")
@@ -404,7 +416,7 @@ export interface Claimed {
  * Ends jobs, frees those whose lease has ended, makes ready what is due, and takes jobs. O(n) with n jobs that it ends or
  * takes, and O(log m) for each with m jobs that run or are delayed.
  *
- * KEYS those of the queue, and that of the worker. ARGV call, whether it is a Cluster, channel, worker, how many it wants,
+ * KEYS those of the queue, and that of the worker. ARGV call, switches, channel, worker, how many it wants,
  * how many of these in advance, lease, how many dead letters are kept, for how many milliseconds, and for each job to
  * settle the member of its lease and what becomes of it. Nothing is given in advance when the queue has limits.
  *
@@ -425,9 +437,9 @@ export const work = RedisScript.make({
   lua: `
 local memory = KEYS[${LAST_READY + 1}]
 local call, worker = ARGV[1], ARGV[4]
-local cluster, channel = ARGV[2] == '1', ARGV[3]
+local uses, channel = ARGV[2], ARGV[3]
 local want, lease = tonumber(ARGV[5]), ARGV[7]
-${common}
+${common}${results.settling}
 local function member(i, id)
   return worker .. ':' .. call .. ':' .. i .. '|' .. id
 end
@@ -463,9 +475,9 @@ if last then
   end
 end
 
-rare = redis.call('EXISTS', levels, failures, deadlines, progress, cancelled, unique_of, removed) > 0
+rare = redis.call('EXISTS', levels, failures, deadlines, progress, cancelled, unique_of, removed, logs) > 0
 
-local completed, failed, died = {}, 0, 0
+local completed, given, failed, died = {}, {}, 0, 0
 local lost = {}
 for i = 10, #ARGV, 2 do
   local owned, outcome = ARGV[i], ARGV[i + 1]
@@ -474,6 +486,8 @@ for i = 10, #ARGV, 2 do
     local kind = string.sub(outcome, 1, 1)
     if kind == 'c' then
       completed[#completed + 1] = id
+      if keeps > 0 then given[#completed] = string.sub(outcome, 2) end
+      event('completed', id)
     elseif kind == 'd' or kind == 'f' then
       died = died + 1
       if kind == 'f' then failed = failed + 1 end
@@ -483,6 +497,8 @@ for i = 10, #ARGV, 2 do
       redis.call('SREM', cancelled, id)
       redis.call('ZADD', dead, now, id)
       redis.call('HSET', dead_info, id, string.sub(outcome, 2))
+      event('dead', id, string.match(outcome, '"reason":"([^"]*)"'))
+      over(id)
       free(id)
     else
       local millis = tonumber(string.sub(outcome, 2)) or 0
@@ -492,6 +508,7 @@ for i = 10, #ARGV, 2 do
         rare = true
       end
       halted(id)
+      event(kind == 'r' and 'retried' or 'released', id, string.format('%.0f', millis))
       if kind == 'r' or millis > 0 then
         enter(id, level_of(id), now + millis)
       else
@@ -505,9 +522,16 @@ end
 
 for i = 1, #completed, ${CHUNK} do
   local last = math.min(i + ${CHUNK - 1}, #completed)
-  redis.call('HDEL', jobs, unpack(completed, i, last))
+  if keeps > 0 then
+    keep(completed, given, i, last, rare)
+  else
+    redis.call('HDEL', jobs, unpack(completed, i, last))
+  end
   if rare then
-    redis.call('HDEL', levels, unpack(completed, i, last))
+    if keeps == 0 then
+      redis.call('HDEL', levels, unpack(completed, i, last))
+      redis.call('HDEL', logs, unpack(completed, i, last))
+    end
     redis.call('HDEL', failures, unpack(completed, i, last))
     redis.call('HDEL', deadlines, unpack(completed, i, last))
     redis.call('HDEL', progress, unpack(completed, i, last))
@@ -518,6 +542,7 @@ for i = 1, #completed, ${CHUNK} do
   end
 end
 if #completed > 0 then redis.call('HINCRBY', meta, 'completed', #completed) end
+if keeps > 0 then trim_kept(#completed) end
 
 if died > 0 then
   redis.call('HINCRBY', meta, 'dead', died)
@@ -527,6 +552,7 @@ if died > 0 then
     redis.call('HDEL', dead_info, unpack(ids))
     redis.call('HDEL', jobs, unpack(ids))
     redis.call('HDEL', levels, unpack(ids))
+    redis.call('HDEL', logs, unpack(ids))
   end
   local too_many = math.min(redis.call('ZCARD', dead) - ARGV[8], ${CHUNK})
   if too_many > 0 then drop(redis.call('ZRANGE', dead, 0, too_many - 1)) end
@@ -544,6 +570,7 @@ if want > 0 then
     local id = string.match(ended[i], '|(.*)$')
     redis.call('ZREM', leases, ended[i])
     redis.call('HINCRBY', failures, id, 1)
+    event('stalled', id)
     halted(id)
     put(id, level_of(id), true)
   end
@@ -620,6 +647,8 @@ if taken > 0 then
     end
   end
 end
+if most_events > 0 then tell_work(ids, rare, #ARGV >= 10 and (#ARGV - 9) / 2 > #lost) end
+publish()
 
 -- When the rate limit admits the next one.
 local refill
@@ -669,7 +698,7 @@ return reply(table.concat(lost, ','), ids, envelopes, found, next, (settings[2] 
   params: (
     { call, keys }: Caller,
     worker: string,
-    { cluster, deadAge, deadCount, lease, wake }: Terms,
+    terms: Terms,
     want: number,
     ahead: number,
     settles: ReadonlyArray<string>
@@ -677,14 +706,14 @@ return reply(table.concat(lost, ','), ids, envelopes, found, next, (settings[2] 
     keys,
     args: [
       String(call),
-      flag(cluster),
-      wake,
+      switches(terms),
+      terms.wake,
       worker,
       String(want),
       String(ahead),
-      String(lease),
-      String(deadCount),
-      String(deadAge),
+      String(terms.lease),
+      String(terms.deadCount),
+      String(terms.deadAge),
       ...settles
     ]
   }),
@@ -745,18 +774,24 @@ return table.concat(result)`,
 /**
  * Keeps what a handler tells about its progress, as long as it has the lease. O(log n) with n leases.
  *
- * KEYS leases, progress. ARGV member, id, JSON. Returns whether it has the lease.
+ * KEYS leases, progress, and events when there are any. ARGV member, id, JSON, and how many events. Returns whether it has
+ * the lease.
  */
 export const tell = RedisScript.make({
   name: "queue.progress",
   idempotent: true,
   lua: `
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
+local before = KEYS[3] and redis.call('HGET', KEYS[2], ARGV[2])
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
+-- The same once more is nothing new, also when the call was repeated.
+if KEYS[3] and before ~= ARGV[3] then
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[4], '*', 't', 'progress', 'id', ARGV[2], 'd', ARGV[3])
+end
 return 1`,
-  params: ({ leases, progress }: Keys, member: string, id: string, json: string) => ({
-    keys: [leases, progress],
-    args: [member, id, json]
-  }),
+  params: ({ events, leases, progress }: Keys, member: string, id: string, json: string, most: number) =>
+    most > 0
+      ? { keys: [leases, progress, events], args: [member, id, json, String(most)] }
+      : { keys: [leases, progress], args: [member, id, json] },
   result: RedisScript.boolean
 })

@@ -2,8 +2,8 @@
  * A worker by hand: it takes and settles jobs when a test says so.
  */
 import { assert } from "@effect/vitest"
-import { Duration, Effect } from "effect"
-import type { Definition } from "../../src/Queue/Definition.js"
+import { Effect } from "effect"
+import { type Definition, settingsOf } from "../../src/Queue/Definition.js"
 import { deadInfo, type DeadReason } from "../../src/Queue/envelope.js"
 import { keysOf } from "../../src/Queue/keys.js"
 import * as scripts from "../../src/Queue/scripts.js"
@@ -15,8 +15,8 @@ export interface Taken {
   readonly member: string
 }
 
-export const makeHand = <A>(definition: Definition<A>, lease = 60_000) =>
-  Effect.map(RedisClient, (client) => {
+export const makeHand = <A, B>(definition: Definition<A, B>, lease = 60_000) =>
+  Effect.map(Effect.zip(RedisClient, Effect.orDie(settingsOf(definition))), ([client, settings]) => {
     const keys = keysOf(definition.name)
     const worker = fresh("hand")
     let call = 0
@@ -30,11 +30,10 @@ export const makeHand = <A>(definition: Definition<A>, lease = 60_000) =>
             { keys: scripts.keysFor(keys, `${keys.taken}:${worker}`), call },
             worker,
             {
+              ...settings,
               cluster: false,
               wake: client.key(keys.wake),
-              lease,
-              deadAge: Duration.toMillis(definition.deadLetters.age),
-              deadCount: definition.deadLetters.count
+              lease
             },
             want,
             0,
@@ -57,9 +56,13 @@ export const makeHand = <A>(definition: Definition<A>, lease = 60_000) =>
         return first
       }),
       complete: settle("c"),
+      /** With the JSON of a result. */
+      completeWith: (json: string) => settle(`c${json}`),
       release: settle("x"),
       retry: (millis: number) => settle(`r${millis}`),
       bury: (reason: DeadReason, attempts: number) => settle(`f${deadInfo(reason, attempts, undefined)}`),
+      completeAll: (taken: ReadonlyArray<Taken>) =>
+        Effect.map(work(0, taken.flatMap(({ member }) => [member, "c"])), ({ lost }) => assert.lengthOf(lost, 0)),
       /** All at once. */
       buryAll: (reason: DeadReason, attempts: number) => (taken: ReadonlyArray<Taken>) =>
         Effect.map(
