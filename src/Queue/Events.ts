@@ -239,15 +239,21 @@ export const makeEvents = (client: RedisClient.Service, waker: Waker): Events =>
       const bad = from === NOW ? undefined : checkId(operation, "from", from)
       if (bad !== undefined) return Stream.fail(bad)
       return Stream.unwrapScoped(
-        Effect.map(waker.use(keys.right.events), (waiting) =>
-          Stream.unfoldChunkEffect({ after: from, gaps: from !== "0" && from !== ZERO }, ({ after, gaps }) =>
-            Effect.map(following(keys.right, waiting, after, gaps), (written) => {
-              const events = eventsOf(written)
-              return Option.some([
-                Chunk.unsafeFromArray<JobEvent | EventsMissed>(written.gap ? [MISSED, ...events] : events),
-                { after: written.last, gaps: true }
-              ])
-            })))
+        Effect.map(
+          waker.use(keys.right.events),
+          (waiting) =>
+            Stream.unfoldChunkEffect(
+              { after: from, gaps: from !== "0" && from !== ZERO },
+              ({ after, gaps }) =>
+                Effect.map(following(keys.right, waiting, after, gaps), (written) => {
+                  const events = eventsOf(written)
+                  return Option.some([
+                    Chunk.unsafeFromArray<JobEvent | EventsMissed>(written.gap ? [MISSED, ...events] : events),
+                    { after: written.last, gaps: true }
+                  ])
+                })
+            )
+        )
       )
     },
     eventsPage: (definition, { after = ZERO, limit = DEFAULT_LIMIT } = {}) => {

@@ -175,7 +175,9 @@ export interface Page {
   readonly next: number
 }
 
-const states: ReadonlyArray<unknown> = ["ready", "delayed", "running", "dead", "completed"] satisfies ReadonlyArray<State>
+const states: ReadonlyArray<unknown> = ["ready", "delayed", "running", "dead", "completed"] satisfies ReadonlyArray<
+  State
+>
 
 const isState = (u: unknown): u is State => states.includes(u)
 

@@ -91,8 +91,11 @@ export const resultsSuite = (
 
   /** How many subscriptions somebody has to hear of ends. */
   const listeners = ({ name }: Definition) =>
-    Effect.flatMap(RedisClient, (client) =>
-      Effect.map(client.send("PUBSUB", "NUMSUB", client.key(keysOf(name).done)), (reply) => Number((reply as any)[1])))
+    Effect.flatMap(
+      RedisClient,
+      (client) =>
+        Effect.map(client.send("PUBSUB", "NUMSUB", client.key(keysOf(name).done)), (reply) => Number((reply as any)[1]))
+    )
 
   /** Waits for a job, and has been told that it has not ended. */
   const awaiting = (queue: Definition, id: string, timeout: Duration.DurationInput = "1 hour") =>
@@ -115,8 +118,7 @@ export const resultsSuite = (
         const none = define("none", { completed: { count: 0 } })
         for (const queue of [kept, plain, none]) {
           yield* Queue.enqueue(queue, { n: 3 }, { id: "three", priority: 2, attempts: 5 })
-          yield* Queue.makeWorker(queue, (job) =>
-            job.attempt === 1 ? Effect.fail("once") : square(job))
+          yield* Queue.makeWorker(queue, (job) => job.attempt === 1 ? Effect.fail("once") : square(job))
           yield* eventually(Effect.map(Queue.status(queue), ({ totals }) => totals.completed === 1))
         }
         for (const queue of [plain, none]) {
@@ -548,7 +550,10 @@ export const resultsSuite = (
             Queue.eventsPage(queue, { limit: 0 })
           ]
         ) {
-          assert.strictEqual((yield* error(refused as Effect.Effect<unknown, RedisError, Queue.Queue>))._tag, "RedisInputError")
+          assert.strictEqual(
+            (yield* error(refused as Effect.Effect<unknown, RedisError, Queue.Queue>))._tag,
+            "RedisInputError"
+          )
         }
         yield* Queue.obliterate(queue)
         assert.deepStrictEqual(yield* keysLeft(queue.name), [])
@@ -606,7 +611,9 @@ export const resultsSuite = (
         }
         assert.notInclude(seen, "Added before")
         yield* add(queue, ["x"])
-        yield* eventually(Effect.sync(() => seen.at(-1) === "Added x" && all.at(-1) === "Added x"))
+        yield* eventually(Effect.sync(() =>
+          seen.at(-1) === "Added x" && all.at(-1) === "Added x"
+        ))
         assert.strictEqual(all[0], "Added before")
         yield* Fiber.interrupt(now)
         const from = position
