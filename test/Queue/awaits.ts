@@ -8,7 +8,7 @@ const program = Effect.gen(function*() {
   const report = yield* run({
     jobs: 10_000,
     processes: 3,
-    killEvery: 4000,
+    killEvery: 15_000,
     lease: 2000,
     killers: 5,
     spread: 10_000,
