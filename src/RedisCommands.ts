@@ -408,9 +408,12 @@ export interface StreamInfo {
 export interface StreamGroupInfo {
   readonly name: string
   readonly consumers: number
+  /** How many entries were given to consumers and are not acknowledged. */
   readonly pending: number
   readonly lastDeliveredId: string
+  /** Unknown when entries were deleted, or the group did not begin at the start. */
   readonly entriesRead: Option.Option<number>
+  /** How many entries were not given to anybody yet. Unknown as `entriesRead` is. */
   readonly lag: Option.Option<number>
 }
 
@@ -421,6 +424,7 @@ export interface StreamGroupInfo {
 export interface StreamConsumerInfo {
   readonly name: string
   readonly pending: number
+  /** Since when nothing was heard of it. */
   readonly idle: Duration.Duration
 }
 

@@ -16,7 +16,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { randomBytes } from "node:crypto"
-import { checkSchema, inputError, positiveMillis } from "../internal/input.js"
+import { checkSchema, checkWhole, inputError, positiveMillis } from "../internal/input.js"
 import { checkName } from "../internal/rooms.js"
 import { withSpan } from "../internal/telemetry.js"
 import * as Presence from "../Presence/index.js"
@@ -269,22 +269,15 @@ const sent = Metric.counter("effect_redis_chat_messages_total", {
   incremental: true
 })
 
-const isCount = (n: number, most: number): boolean => Number.isSafeInteger(n) && n > 0 && n <= most
-
-const countError = (operation: string, field: string, most: number, actual: number) =>
-  inputError(operation, field, `a whole number from 1 to ${most}`, actual)
-
 const roomOf = <A>(
   operation: string,
   { history, idle, name }: Definition<A>,
   room: string,
   channel: (name: string) => string
 ): Either.Either<scripts.Room, RedisInputError> => {
-  const bad = checkName(operation, "name", name) ?? checkName(operation, "room", room)
+  const bad = checkName(operation, "name", name) ?? checkName(operation, "room", room) ??
+    checkWhole(operation, "history.size", 1, MOST_HISTORY, history.size)
   if (bad !== undefined) return Either.left(bad)
-  if (!isCount(history.size, MOST_HISTORY)) {
-    return Either.left(countError(operation, "history.size", MOST_HISTORY, history.size))
-  }
   const key = scripts.keyOf(name, room)
   return Either.zipWith(
     positiveMillis(operation, "history.ttl", history.ttl),
@@ -362,7 +355,8 @@ export const make: Effect.Effect<Service, never, RedisClient | Presence.Presence
     members: (definition, name, options) => {
       const limit = options?.limit ?? 100
       const after = options?.after
-      return isCount(limit, MOST_PAGE)
+      const bad = checkWhole("ChatRoom.members", "limit", 1, MOST_PAGE, limit)
+      return bad === undefined
         ? within("members", definition, name, after, (room) =>
           Effect.map(
             client.zrange(membersKey(room), {
@@ -375,7 +369,7 @@ export const make: Effect.Effect<Service, never, RedisClient | Presence.Presence
               next: Option.fromNullable(names.length > limit ? names[limit - 1] : undefined)
             })
           ))
-        : Effect.fail(countError("ChatRoom.members", "limit", MOST_PAGE, limit))
+        : Effect.fail(bad)
     },
     memberCount: (definition, name) =>
       within("memberCount", definition, name, undefined, (room) => client.zcard(membersKey(room))),
@@ -428,12 +422,11 @@ export const make: Effect.Effect<Service, never, RedisClient | Presence.Presence
     history: (definition, name, options) => {
       const limit = options?.limit ?? 50
       const before = options?.before
-      if (!isCount(limit, MOST_PAGE)) {
-        return Effect.fail(countError("ChatRoom.history", "limit", MOST_PAGE, limit))
-      }
-      if (before !== undefined && !isCount(before, Number.MAX_SAFE_INTEGER)) {
-        return Effect.fail(countError("ChatRoom.history", "before", Number.MAX_SAFE_INTEGER, before))
-      }
+      const bad = checkWhole("ChatRoom.history", "limit", 1, MOST_PAGE, limit) ??
+        (before === undefined
+          ? undefined
+          : checkWhole("ChatRoom.history", "before", 1, Number.MAX_SAFE_INTEGER, before))
+      if (bad !== undefined) return Effect.fail(bad)
       const decode = decoder(definition.message)
       return within(
         "history",

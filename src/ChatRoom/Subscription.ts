@@ -11,10 +11,9 @@ import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { mayPass } from "../internal/mayPass.js"
+import { untilItWorks } from "../internal/retries.js"
 import type { Gap, Message as Published, Service as Client } from "../RedisClient.js"
 import type { RedisError } from "../RedisError.js"
 import {
@@ -47,13 +46,6 @@ const PAGE = 200
 
 /** How many elements of the channel are looked at together. */
 const CHUNK = 256
-
-/** An outage ends at some time, and what can be read again will be. */
-const untilItWorks = <A>(effect: Effect.Effect<A, RedisError>): Effect.Effect<A, RedisError> =>
-  Effect.retry(effect, {
-    schedule: Schedule.union(Schedule.exponential("100 millis"), Schedule.spaced("1 second")),
-    while: mayPass
-  })
 
 export const make = <A>(
   client: Client,

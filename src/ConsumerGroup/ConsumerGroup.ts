@@ -6,7 +6,7 @@
  */
 import * as Arr from "effect/Array"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
@@ -18,13 +18,13 @@ import * as EffectStream from "effect/Stream"
 import { randomBytes } from "node:crypto"
 import { checkCount } from "../internal/commands/args.js"
 import { checkKey, inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
+import { reading } from "../internal/retries.js"
 import { withSpan } from "../internal/telemetry.js"
 import { RedisClient, type Reply } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import { layer as testServer, type RedisTestServer } from "../RedisTestServer.js"
 import { element, rawEntries, type RawEntry } from "../Stream/codec.js"
 import { bound, checkId } from "../Stream/ids.js"
-import * as replies from "../Stream/replies.js"
 import {
   type Bound,
   checkStream,
@@ -32,8 +32,7 @@ import {
   decodeFailure,
   type Definition as StreamDefinition,
   type Element,
-  type Entry,
-  reading
+  type Entry
 } from "../Stream/Stream.js"
 import { layer as wakerLayer, make as makeWaker, Waker } from "../Stream/Waker.js"
 import * as scripts from "./scripts.js"
@@ -549,9 +548,6 @@ const makeShared: Effect.Effect<Service, never, RedisClient | Waker> = Effect.ge
       return value === undefined ? Effect.fail(decodeFailure(command, expected)) : Effect.succeed(value)
     }
 
-  const count = (command: string) =>
-    decoded(command, "a number", (reply) => typeof reply === "number" ? reply : undefined)
-
   const elements = <A>(command: string, group: Definition<A>) =>
     decoded(
       command,
@@ -586,10 +582,11 @@ const makeShared: Effect.Effect<Service, never, RedisClient | Waker> = Effect.ge
   const letters = (
     keys: scripts.Keys,
     after: string,
-    limit: number
+    limit: number,
+    last = "+"
   ): Effect.Effect<ReadonlyArray<RawEntry>, RedisError> =>
     Effect.flatMap(
-      reading(client.send("XRANGE", client.key(keys.dead), `(${after}`, "+", "COUNT", limit)),
+      reading(client.send("XRANGE", client.key(keys.dead), `(${after}`, last, "COUNT", limit)),
       decoded("XRANGE", "entries", rawEntries)
     )
 
@@ -642,10 +639,7 @@ const makeShared: Effect.Effect<Service, never, RedisClient | Waker> = Effect.ge
     sum: Replayed
   ): Effect.Effect<Replayed, RedisError> =>
     Effect.flatMap(
-      Effect.flatMap(
-        reading(client.send("XRANGE", client.key(keys.dead), `(${after}`, last, "COUNT", PAGE)),
-        decoded("XRANGE", "entries", rawEntries)
-      ),
+      letters(keys, after, PAGE, last),
       (found) =>
         found.length === 0
           ? Effect.succeed(sum)
@@ -654,38 +648,6 @@ const makeShared: Effect.Effect<Service, never, RedisClient | Waker> = Effect.ge
             (more) => replayUpTo(group, keys, found[found.length - 1]!.id, last, plus(sum, more))
           )
     )
-
-  const summary = (reply: Reply): PendingSummary | undefined => {
-    if (!Array.isArray(reply) || typeof reply[0] !== "number") return undefined
-    const [, first, last, consumers]: ReadonlyArray<Reply> = reply
-    const id = (text: Reply | undefined) => typeof text === "string" ? Option.some(text) : Option.none()
-    const list: ReadonlyArray<Reply> = Array.isArray(consumers) ? consumers : []
-    return {
-      total: reply[0],
-      firstId: id(first),
-      lastId: id(last),
-      consumers: list.flatMap((each) =>
-        Array.isArray(each) ? [{ name: String(each[0]), pending: Number(each[1]) }] : []
-      )
-    }
-  }
-
-  const details = (reply: Reply): ReadonlyArray<Pending> | undefined => {
-    if (!Array.isArray(reply)) return undefined
-    const out: Array<Pending> = []
-    for (const each of reply as ReadonlyArray<Reply>) {
-      if (!Array.isArray(each)) return undefined
-      const [id, consumer, idle, deliveries]: ReadonlyArray<Reply> = each
-      if (
-        typeof id !== "string" || typeof consumer !== "string" || typeof idle !== "number" ||
-        typeof deliveries !== "number"
-      ) {
-        return undefined
-      }
-      out.push({ id, consumer, idle: Duration.millis(idle), deliveries })
-    }
-    return out
-  }
 
   const claimed = <A>(group: Definition<A>) => (reply: Reply): Claimed<A> | undefined => {
     if (!Array.isArray(reply) || typeof reply[0] !== "string") return undefined
@@ -703,18 +665,15 @@ const makeShared: Effect.Effect<Service, never, RedisClient | Waker> = Effect.ge
   const removed = (
     operation: string,
     group: Definition<any>,
-    command: "XACK" | "XDEL",
-    ids: ReadonlyArray<string>
+    ids: ReadonlyArray<string>,
+    remove: (keys: scripts.Keys) => Effect.Effect<number, RedisError>
   ): Effect.Effect<number, RedisError> =>
-    within(operation, group, checkIds(`ConsumerGroup.${operation}`, ids), (keys) => {
-      if (ids.length === 0) return Effect.succeed(0)
-      return Effect.flatMap(
-        command === "XACK"
-          ? client.send("XACK", keyOf(group), group.name, ...ids)
-          : client.send("XDEL", client.key(keys.dead), ...ids),
-        count(command)
-      )
-    })
+    within(
+      operation,
+      group,
+      checkIds(`ConsumerGroup.${operation}`, ids),
+      (keys) => ids.length === 0 ? Effect.succeed(0) : remove(keys)
+    )
 
   return {
     create: (group) => within("create", group, undefined, () => ensure(group)),
@@ -724,14 +683,15 @@ const makeShared: Effect.Effect<Service, never, RedisClient | Waker> = Effect.ge
         "seek",
         group,
         checkFrom("ConsumerGroup.seek", "to", to),
-        () => Effect.asVoid(ensured(group, client.send("XGROUP", "SETID", keyOf(group), group.name, positionOf(to))))
+        () => ensured(group, client.xgroupSetId(group.stream.key, group.name, positionOf(to)))
       ),
     consumers: (group) =>
       within("consumers", group, undefined, () =>
-        Effect.flatMap(
-          reading(client.send("XINFO", "CONSUMERS", keyOf(group), group.name)),
-          decoded("XINFO", "consumers", replies.consumers)
-        ).pipe(Effect.catchIf(isMissing, () => Effect.succeed([])))),
+        Effect.catchIf(
+          client.xinfoConsumers(group.stream.key, group.name),
+          isMissing,
+          () => Effect.succeed([])
+        )),
     removeConsumer: (group, consumer) =>
       within(
         "removeConsumer",
@@ -746,10 +706,7 @@ const makeShared: Effect.Effect<Service, never, RedisClient | Waker> = Effect.ge
       ),
     lag: (group) =>
       within("lag", group, undefined, () =>
-        Effect.flatMap(
-          reading(client.send("XINFO", "GROUPS", keyOf(group))),
-          decoded("XINFO", "groups", replies.groups)
-        ).pipe(
+        client.xinfoGroups(group.stream.key).pipe(
           Effect.map((all): Lag => {
             const own = all.find(({ name }) => name === group.name)
             return { lag: own?.lag ?? Option.none(), pending: own?.pending ?? 0 }
@@ -758,9 +715,14 @@ const makeShared: Effect.Effect<Service, never, RedisClient | Waker> = Effect.ge
         )),
     pending: (group) =>
       within("pending", group, undefined, () =>
-        Effect.flatMap(
-          ensured(group, reading(client.send("XPENDING", keyOf(group), group.name))),
-          decoded("XPENDING", "a summary", summary)
+        Effect.map(
+          ensured(group, client.xpending(group.stream.key, group.name)),
+          ({ consumers, count, first, last }): PendingSummary => ({
+            total: count,
+            firstId: first,
+            lastId: last,
+            consumers: consumers.map(([name, pending]) => ({ name, pending }))
+          })
         )),
     pendingEntries: (group, { consumer, count = PAGE, from, minIdle, to } = {}) => {
       const operation = "ConsumerGroup.pendingEntries"
@@ -776,21 +738,15 @@ const makeShared: Effect.Effect<Service, never, RedisClient | Waker> = Effect.ge
         checkCount(operation, "count", count) ??
           (consumer === undefined ? undefined : checkKey(operation, consumer, "consumer")),
         () =>
-          Effect.flatMap(
-            ensured(
-              group,
-              reading(client.send(
-                "XPENDING",
-                keyOf(group),
-                group.name,
-                ...idle.right === 0 ? [] : ["IDLE", idle.right],
-                first.right,
-                last.right,
-                count,
-                ...consumer === undefined ? [] : [consumer]
-              ))
-            ),
-            decoded("XPENDING", "pending entries", details)
+          ensured(
+            group,
+            client.xpendingRange(group.stream.key, group.name, {
+              start: first.right,
+              end: last.right,
+              count,
+              consumer,
+              minIdle: idle.right === 0 ? undefined : idle.right
+            })
           )
       )
     },
@@ -826,7 +782,8 @@ const makeShared: Effect.Effect<Service, never, RedisClient | Waker> = Effect.ge
           )
       )
     },
-    acknowledge: (group, ...ids) => removed("acknowledge", group, "XACK", ids),
+    acknowledge: (group, ...ids) =>
+      removed("acknowledge", group, ids, () => client.xack(group.stream.key, group.name, ...ids)),
     start,
     run: (group, handler, options) =>
       Effect.scoped(Effect.flatMap(start(group, handler, options), (worker) => worker.failure)),
@@ -850,7 +807,7 @@ const makeShared: Effect.Effect<Service, never, RedisClient | Waker> = Effect.ge
         "countDeadLetters",
         group,
         undefined,
-        (keys) => Effect.flatMap(reading(client.send("XLEN", client.key(keys.dead))), count("XLEN"))
+        (keys) => client.xlen(keys.dead)
       ),
     replay: (group, ...ids) =>
       within("replay", group, checkIds("ConsumerGroup.replay", ids), (keys) => replaySome(group, keys, ids)),
@@ -863,7 +820,8 @@ const makeShared: Effect.Effect<Service, never, RedisClient | Waker> = Effect.ge
           ),
           ([last]) => last === undefined ? Effect.succeed(nothing) : replayUpTo(group, keys, "0-0", last.id, nothing)
         )),
-    removeDeadLetters: (group, ...ids) => removed("removeDeadLetters", group, "XDEL", ids)
+    removeDeadLetters: (group, ...ids) =>
+      removed("removeDeadLetters", group, ids, (keys) => client.xdel(keys.dead, ...ids))
   }
 })
 

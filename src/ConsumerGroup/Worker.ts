@@ -16,11 +16,10 @@ import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import type * as Schedule from "effect/Schedule"
-import * as ScheduleDecision from "effect/ScheduleDecision"
-import * as ScheduleIntervals from "effect/ScheduleIntervals"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { mayPass } from "../internal/mayPass.js"
+import { scheduleDelay } from "../internal/scheduleDelay.js"
 import { isTraced, withSpan } from "../internal/telemetry.js"
 import type { Service as Client } from "../RedisClient.js"
 import { RedisDecodeError, type RedisError } from "../RedisError.js"
@@ -83,26 +82,6 @@ const isFatal = (error: RedisError): boolean => {
 }
 
 const isGone = (error: RedisError): boolean => error._tag === "RedisReplyError" && error.code === "NOGROUP"
-
-/** After how many milliseconds the try with this number comes, by a schedule; nothing when it has come to its end. */
-const delayOf = (
-  schedule: Schedule.Schedule<unknown, unknown>,
-  failures: number,
-  input: unknown
-): Effect.Effect<number | undefined> =>
-  Effect.gen(function*() {
-    let now = 0
-    let delay = 0
-    let state: unknown = schedule.initial
-    for (let i = 0; i < failures; i++) {
-      const [next, , decision] = yield* schedule.step(now, input, state)
-      if (ScheduleDecision.isDone(decision)) return undefined
-      delay = Math.max(0, ScheduleIntervals.start(decision.intervals) - now)
-      now += delay
-      state = next
-    }
-    return Math.ceil(delay)
-  })
 
 /** What an operator is told: the kind of failure, and its message. */
 const describe = (cause: Cause.Cause<unknown>): string => {
@@ -343,7 +322,7 @@ const build = <A, E, R>(
       return Effect.flatMap(
         job.deliveries >= settings.maxDeliveries
           ? Effect.succeed(undefined)
-          : delayOf(settings.retry, job.deliveries, Cause.squash(cause)),
+          : scheduleDelay(settings.retry, Cause.squash(cause), job.deliveries),
         (delay) => {
           if (delay === undefined) return bury(job, "failed", describe(cause))
           if (job.key !== undefined) return retryInPlace(job, delay)

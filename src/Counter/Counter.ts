@@ -12,10 +12,10 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { inputError } from "../internal/input.js"
+import { checkWhole, inputError } from "../internal/input.js"
 import { checkName, roomKey } from "../internal/rooms.js"
 import { withSpan } from "../internal/telemetry.js"
-import { checkWhole, type Texts, textsOf } from "../internal/texts.js"
+import { type Texts, textsOf } from "../internal/texts.js"
 import {
   indexOf,
   lifeOf,
@@ -238,7 +238,7 @@ const check = <K, W extends Unit>(definition: Definition<K, W>): Either.Either<S
     const operation = "Counter.define"
     const capacity = Option.getOrElse(definition.top, () => 0)
     const bad = checkName(operation, "name", definition.name) ??
-      checkWhole(operation, "top.capacity", capacity, Option.isSome(definition.top) ? 1 : 0, MOST_CAPACITY)
+      checkWhole(operation, "top.capacity", Option.isSome(definition.top) ? 1 : 0, MOST_CAPACITY, capacity)
     if (bad !== undefined) return yield* Either.left(bad)
     const windows = yield* windowsOf(operation, definition.windows, capacity > 0 ? MOST_WINDOWS_WITH_TOP : undefined)
     if (capacity > 0 && windows.length === 0) {
@@ -318,7 +318,7 @@ export const make: Effect.Effect<Service, never, RedisClient> = Effect.gen(funct
 
   const increment: Service["increment"] = (definition, key, by = 1) => {
     const lowest = Option.isSome(definition.top) ? 0 : Number.MIN_SAFE_INTEGER
-    const bad = checkWhole("Counter.increment", "by", by, lowest, Number.MAX_SAFE_INTEGER)
+    const bad = checkWhole("Counter.increment", "by", lowest, Number.MAX_SAFE_INTEGER, by)
     if (bad !== undefined) return Effect.fail(bad)
     return within("increment", definition, key, ({ capacity, life, windows }, keys, text) => {
       const counted = capacity === 0
@@ -358,7 +358,7 @@ export const make: Effect.Effect<Service, never, RedisClient> = Effect.gen(funct
       if (Either.isLeft(found)) return Effect.fail(found.left)
       const window = found.right
       const { last = window.keep, order = "newest", until } = options ?? {}
-      const bad = checkWhole("Counter.range", "last", last, 1, window.keep)
+      const bad = checkWhole("Counter.range", "last", 1, window.keep, last)
       if (bad !== undefined) return Effect.fail(bad)
       return Effect.map(
         client.eval(
@@ -383,9 +383,9 @@ export const make: Effect.Effect<Service, never, RedisClient> = Effect.gen(funct
         return yield* Either.left(inputError("Counter.top", "definition", "one with a top", definition.name))
       }
       const window = yield* windowOf("Counter.top", settings, unit)
-      const bad = checkWhole("Counter.top", "limit", limit, 1, MOST_CAPACITY) ??
-        checkWhole("Counter.top", "last", last, 1, window.keep) ??
-        checkWhole("Counter.top", "ago", ago, 0, window.keep - last)
+      const bad = checkWhole("Counter.top", "limit", 1, MOST_CAPACITY, limit) ??
+        checkWhole("Counter.top", "last", 1, window.keep, last) ??
+        checkWhole("Counter.top", "ago", 0, window.keep - last, ago)
       return bad === undefined ? { settings, window } : yield* Either.left(bad)
     }).pipe(
       Effect.flatMap(({ settings, window }) =>

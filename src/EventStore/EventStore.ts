@@ -19,7 +19,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { randomBytes } from "node:crypto"
-import { inputError, positiveMillis } from "../internal/input.js"
+import { checkWhole, inputError, positiveMillis } from "../internal/input.js"
 import { checkName } from "../internal/rooms.js"
 import { hashSlot } from "../internal/slot.js"
 import { withSpan } from "../internal/telemetry.js"
@@ -548,7 +548,7 @@ const MOST_PARTITIONS = 16384
 
 const PAGE = 500
 
-const isCount = (n: number, most = Number.MAX_SAFE_INTEGER): boolean => Number.isSafeInteger(n) && n > 0 && n <= most
+const isCount = (n: number): boolean => Number.isSafeInteger(n) && n > 0
 
 const COUNT = "a whole number greater than zero"
 
@@ -680,9 +680,7 @@ const openWith = <A extends Tagged, M>(
   // --- Partitions ---
 
   const readable = (operation: string, { after, category, partition }: ReadOptions): RedisInputError | undefined =>
-    (partition === undefined || (Number.isSafeInteger(partition) && partition >= 0 && partition < partitions)
-      ? undefined
-      : inputError(operation, "partition", `a whole number from 0 to ${partitions - 1}`, partition)) ??
+    (partition === undefined ? undefined : checkWhole(operation, "partition", 0, partitions - 1, partition)) ??
       (after === undefined || Reader.isPosition(after)
         ? undefined
         : inputError(operation, "after", "a position of this store", after)) ??
@@ -903,9 +901,7 @@ const openWith = <A extends Tagged, M>(
       return within(
         "since",
         readable(operation, options) ??
-          (isCount(limit, MOST_PAGE)
-            ? undefined
-            : inputError(operation, "limit", `a whole number from 1 to ${MOST_PAGE}`, limit)) ??
+          checkWhole(operation, "limit", 1, MOST_PAGE, limit) ??
           (partition === undefined && partitions > 1
             ? inputError(operation, "partition", `a whole number from 0 to ${partitions - 1}`, partition)
             : undefined),
@@ -994,13 +990,9 @@ export const make: Effect.Effect<Service, never, RedisClient | Lock.Lock> = Effe
       Effect.suspend((): Effect.Effect<Store<A, M>, PartitionsMismatch | RedisError> => {
         const operation = "EventStore.open"
         const { name, partitions } = definition
-        const badName = checkName(operation, "name", name)
-        if (badName !== undefined) return Effect.fail(badName)
-        if (!isCount(partitions, MOST_PARTITIONS)) {
-          return Effect.fail(
-            inputError(operation, "partitions", `a whole number from 1 to ${MOST_PARTITIONS}`, partitions)
-          )
-        }
+        const bad = checkName(operation, "name", name) ??
+          checkWhole(operation, "partitions", 1, MOST_PARTITIONS, partitions)
+        if (bad !== undefined) return Effect.fail(bad)
         const retryWindow = positiveMillis(operation, "retryWindow", definition.retryWindow)
         return Either.isLeft(retryWindow)
           ? Effect.fail(retryWindow.left)

@@ -8,9 +8,10 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import { inputError, positiveMillis } from "../internal/input.js"
+import { checkWhole, positiveMillis } from "../internal/input.js"
 import { mayPass } from "../internal/mayPass.js"
 import { handlerFailures } from "../internal/metrics.js"
+import { reading, untilItWorks } from "../internal/retries.js"
 import { checkName } from "../internal/rooms.js"
 import { withSpan } from "../internal/telemetry.js"
 import type * as Lock from "../Lock/Lock.js"
@@ -54,9 +55,7 @@ const settingsOf = <A, M, E, R>(
   const batch = options.batch ?? 100
   const bad = checkName(operation, "name", options.name) ??
     (options.category === undefined ? undefined : checkName(operation, "category", options.category)) ??
-    (Number.isSafeInteger(batch) && batch > 0 && batch <= MOST_BATCH
-      ? undefined
-      : inputError(operation, "batch", `a whole number from 1 to ${MOST_BATCH}`, batch))
+    checkWhole(operation, "batch", 1, MOST_BATCH, batch)
   return bad === undefined
     ? Either.map(
       positiveMillis(operation, "lease", options.lease ?? "10 seconds"),
@@ -146,7 +145,7 @@ export const make = <A extends Tagged, M>({ client, lock, places, reader }: {
           }
         }).pipe(Effect.zipRight(Effect.suspend(() => {
           reached = { position, events: before + scanned }
-          return Reader.untilItWorks<void, Superseded>(save)
+          return untilItWorks<void, Superseded>(save)
         })))
       }
 
@@ -196,7 +195,7 @@ export const make = <A extends Tagged, M>({ client, lock, places, reader }: {
         )
     },
     status: (name) =>
-      Reader.again(Effect.flatMap(
+      reading(Effect.flatMap(
         client.pipeline(places.flatMap(({ base }) => [
           ["HMGET", client.key(scripts.checkpointKey(base, name)), "position", "events"] as const,
           ["XLEN", client.key(scripts.allKey(base))] as const

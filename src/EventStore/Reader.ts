@@ -4,11 +4,10 @@
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import { mayPass } from "../internal/mayPass.js"
+import { reading, untilItWorks } from "../internal/retries.js"
 import { type Command, Listen, type Reply, type Service as Client } from "../RedisClient.js"
-import { isRedisError, RedisDecodeError, type RedisError } from "../RedisError.js"
+import { RedisDecodeError, type RedisError } from "../RedisError.js"
 import type { Codec, Tagged } from "./codec.js"
 import type { Recorded } from "./EventStore.js"
 import { type Aggregate, EventDecodeError } from "./EventStoreError.js"
@@ -84,22 +83,6 @@ const entriesOf = (command: string, reply: Reply): Effect.Effect<ReadonlyArray<E
 
 const versionOf = (id: string): number => Number(id.slice(0, id.indexOf("-")))
 
-/** Reading twice is harmless. What took all of its time is not asked for again. */
-export const again = <A>(read: Effect.Effect<A, RedisError>): Effect.Effect<A, RedisError> =>
-  Effect.retry(read, {
-    times: 3,
-    while: (error) => error._tag === "RedisOutcomeUnknownError" && error.reason === "disconnected"
-  })
-
-/** An outage ends some time; what can't work ends it. */
-export const untilItWorks = <A, E = never>(
-  effect: Effect.Effect<A, E | RedisError>
-): Effect.Effect<A, E | RedisError> =>
-  Effect.retry(effect, {
-    schedule: Schedule.union(Schedule.exponential("100 millis"), Schedule.spaced("1 second")),
-    while: (error) => isRedisError(error) && mayPass(error)
-  })
-
 /** Where an event is, by the stream of all events. */
 interface Reference {
   readonly position: string
@@ -127,7 +110,7 @@ export const make = <A extends Tagged, M>(
   decode: Codec<A, M>["decode"]
 ): Reader<A, M> => {
   const range = (key: string, from: string, to: string, count: number) =>
-    again(Effect.flatMap(
+    reading(Effect.flatMap(
       client.send("XRANGE", client.key(key), from, to, "COUNT", count),
       (reply) => entriesOf("XRANGE", reply)
     ))
@@ -175,7 +158,7 @@ export const make = <A extends Tagged, M>(
 
   /** The last entry there is. */
   const last = (key: string): Effect.Effect<string | undefined, RedisError> =>
-    again(Effect.flatMap(
+    reading(Effect.flatMap(
       client.send("XREVRANGE", client.key(key), "+", "-", "COUNT", 1),
       (reply) => Effect.map(entriesOf("XREVRANGE", reply), ([entry]) => entry?.id)
     ))
@@ -194,7 +177,7 @@ export const make = <A extends Tagged, M>(
       runs,
       ([key, { first, last }]) => ["XRANGE", client.key(key), `${first}-0`, `${last}-0`]
     )
-    return again(Effect.flatMap(client.pipeline(commands), (replies) =>
+    return reading(Effect.flatMap(client.pipeline(commands), (replies) =>
       Effect.gen(function*() {
         const found = new Map<string, Map<number, Entry>>()
         let i = 0

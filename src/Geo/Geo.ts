@@ -11,10 +11,10 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import { inputError } from "../internal/input.js"
+import { checkWhole, inputError } from "../internal/input.js"
 import { checkName, roomKey } from "../internal/rooms.js"
 import { withSpan } from "../internal/telemetry.js"
-import { checkWhole, type Texts, textsOf } from "../internal/texts.js"
+import { type Texts, textsOf } from "../internal/texts.js"
 import { lifeOf } from "../internal/windows.js"
 import { type RedisArg, RedisClient, type Reply } from "../RedisClient.js"
 import { RedisDecodeError, type RedisError, type RedisInputError } from "../RedisError.js"
@@ -348,14 +348,14 @@ const checkLength = (field: string, length: number): RedisInputError | undefined
 
 const checkSearch = <M>({ after, height, limit, order, radius, unit, width }: Search<M>): RedisInputError | undefined =>
   (unit === undefined ? undefined : checkUnit("Geo.search", unit)) ??
-    (limit === undefined ? undefined : checkWhole("Geo.search", "limit", limit, 1, Number.MAX_SAFE_INTEGER)) ??
+    (limit === undefined ? undefined : checkWhole("Geo.search", "limit", 1, Number.MAX_SAFE_INTEGER, limit)) ??
     (radius === undefined
       ? checkLength("width", width) ?? checkLength("height", height)
       : checkLength("radius", radius)) ??
     (after === undefined
       ? undefined
       : checkLength("after.distance", after.distance) ??
-        checkWhole("Geo.search", "after.rank", after.rank ?? 0, 0, Number.MAX_SAFE_INTEGER)) ??
+        checkWhole("Geo.search", "after.rank", 0, Number.MAX_SAFE_INTEGER, after.rank ?? 0)) ??
     (order === undefined || order === "nearest" || order === "farthest"
       ? undefined
       : inputError("Geo.search", "order", "nearest or farthest", order))
@@ -438,7 +438,7 @@ export const make: Effect.Effect<Service, never, RedisClient> = Effect.gen(funct
     min: number
   ): Either.Either<ReadonlyArray<string>, RedisInputError> =>
     Either.gen(function*() {
-      const bad = checkWhole(operation, "members", all.length, min, MOST)
+      const bad = checkWhole(operation, "members", min, MOST, all.length)
       if (bad !== undefined) return yield* Either.left(bad)
       const texts: Array<string> = []
       for (const member of all) texts.push(yield* members.encode(operation, "member", member))
@@ -519,7 +519,7 @@ export const make: Effect.Effect<Service, never, RedisClient> = Effect.gen(funct
     { members, value: values }: Settings<M, V>,
     entries: ReadonlyArray<Entry<M, V>>
   ): Either.Either<ReadonlyArray<scripts.Entry>, RedisInputError> => {
-    const bad = checkWhole("Geo.add", "entries", entries.length, 1, MOST)
+    const bad = checkWhole("Geo.add", "entries", 1, MOST, entries.length)
     if (bad !== undefined) return Either.left(bad)
     const all: Array<scripts.Entry> = []
     for (const entry of entries) {

@@ -16,7 +16,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as SchemaAST from "effect/SchemaAST"
-import { inputError, positiveMillis } from "../internal/input.js"
+import { checkWhole, inputError, positiveMillis } from "../internal/input.js"
 import { checkName } from "../internal/rooms.js"
 import { withSpan } from "../internal/telemetry.js"
 import { RedisClient } from "../RedisClient.js"
@@ -341,10 +341,8 @@ interface Board<out D extends Shape> {
   season: Season_.Span | undefined
 }
 
-const isCount = (n: number, most: number): boolean => Number.isSafeInteger(n) && n > 0 && n <= most
-
 const checkCount = (operation: string, field: string, n: number, most = MOST): RedisInputError | undefined =>
-  isCount(n, most) ? undefined : inputError(operation, field, `a whole number from 1 to ${most}`, n)
+  checkWhole(operation, field, 1, most, n)
 
 const keyOf = ({ direction, group, name, ties }: Shape, season: string | undefined): string =>
   scripts.keyOf(group, name, direction, ties, season)
@@ -671,7 +669,7 @@ export const make: Effect.Effect<Service, never, RedisClient> = Effect.gen(funct
 
   const merge: Service["merge"] = (definition, sources, options) => {
     const operation = "Leaderboard.merge"
-    if (!isCount(sources.length, MOST)) {
+    if (sources.length === 0 || sources.length > MOST) {
       return Effect.fail(inputError(operation, "sources", `one to ${MOST} boards`, sources.length))
     }
     const board = boardOf(operation, definition)

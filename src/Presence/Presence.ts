@@ -25,7 +25,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { randomBytes } from "node:crypto"
-import { inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
+import { checkWhole, inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
 import { mayPass } from "../internal/mayPass.js"
 import { checkName } from "../internal/rooms.js"
 import { withSpan } from "../internal/telemetry.js"
@@ -546,9 +546,8 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
 
   const members: Service["members"] = (definition, room, options) => {
     const limit = options?.limit ?? 100
-    if (!Number.isSafeInteger(limit) || limit < 1 || limit > MOST_MEMBERS) {
-      return Effect.fail(inputError("Presence.members", "limit", `a whole number from 1 to ${MOST_MEMBERS}`, limit))
-    }
+    const bad = checkWhole("Presence.members", "limit", 1, MOST_MEMBERS, limit)
+    if (bad !== undefined) return Effect.fail(bad)
     return within("members", definition, room, options?.after, (room) =>
       Effect.map(
         exact(room, client.eval(scripts.page, room, limit, options?.after ?? "")),

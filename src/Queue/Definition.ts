@@ -8,7 +8,7 @@ import * as Either from "effect/Either"
 import type * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Schema from "effect/Schema"
-import { inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
+import { checkWhole, nonNegativeMillis, positiveMillis } from "../internal/input.js"
 import { checkName } from "../internal/rooms.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import { LEVELS } from "./keys.js"
@@ -232,17 +232,6 @@ const MOST_LOGS = 1024 * 1024
 
 /** A string on the server has no more than 512 MiB. */
 const MOST_PAYLOAD = 256 * 1024 * 1024
-
-export const checkWhole = (
-  operation: string,
-  field: string,
-  least: number,
-  most: number,
-  actual: number
-): RedisInputError | undefined =>
-  Number.isSafeInteger(actual) && actual >= least && actual <= most
-    ? undefined
-    : inputError(operation, field, `a whole number from ${least} to ${most}`, actual)
 
 /** Definitions are values of a module, so each is looked at once. */
 const checked = new WeakMap<Definition<any, any>, Either.Either<Settings, RedisInputError>>()

@@ -9,17 +9,16 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import { inputError } from "../internal/input.js"
-import { mayPass } from "../internal/mayPass.js"
+import { checkWhole, inputError } from "../internal/input.js"
+import { untilItWorks } from "../internal/retries.js"
 import type * as RedisClient from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import { checkId, ZERO } from "../Stream/ids.js"
 import { type Service as Waker, wait, type Waiting } from "../Stream/Waker.js"
 import { parseJson, spanned, timeOf } from "./Control.js"
 import * as controlScripts from "./controlScripts.js"
-import { checkWhole, type Definition, settingsOf } from "./Definition.js"
+import { type Definition, settingsOf } from "./Definition.js"
 import type { DeadReason } from "./envelope.js"
 import { type Keys, keysOf } from "./keys.js"
 import * as scripts from "./resultScripts.js"
@@ -199,11 +198,6 @@ const eventOf = ({ fields, id: position }: scripts.Written["entries"][number]): 
 const eventsOf = ({ entries }: scripts.Written): ReadonlyArray<JobEvent> =>
   entries.map(eventOf).filter((event) => event !== undefined)
 
-/** While the server can't be reached. */
-const pauses = Schedule.exponential("100 millis").pipe(
-  Schedule.delayed((delay) => Duration.min(delay, Duration.seconds(2)))
-)
-
 /**
  * What reads the events of the queues of a client.
  *
@@ -224,7 +218,7 @@ export const makeEvents = (client: RedisClient.Service, waker: Waker): Events =>
     gaps: boolean
   ): Effect.Effect<scripts.Written, RedisError> =>
     Effect.flatMap(
-      Effect.retry(client.eval(scripts.read, keys, after, TOGETHER, gaps), { schedule: pauses, while: mayPass }),
+      untilItWorks(client.eval(scripts.read, keys, after, TOGETHER, gaps)),
       (written) =>
         written.entries.length > 0 || after === NOW
           ? Effect.succeed(written)

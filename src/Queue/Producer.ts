@@ -12,14 +12,13 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
-import { inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
+import { checkWhole, inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
 import { checkName } from "../internal/rooms.js"
 import { isTraced } from "../internal/telemetry.js"
 import { traceparentOf } from "../internal/traceparent.js"
 import type { Service as Client } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import {
-  checkWhole,
   type Deduplication,
   type Definition,
   type Enqueued,

@@ -22,13 +22,14 @@ import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Alarm from "../internal/alarm.js"
-import { inputError, nonNegativeMillis } from "../internal/input.js"
+import { checkWhole, inputError, nonNegativeMillis } from "../internal/input.js"
+import { forkScopedWith } from "../internal/lazyScope.js"
 import { isTraced } from "../internal/telemetry.js"
 import { spanOf } from "../internal/traceparent.js"
 import type { Service as Client } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import { delayOf } from "./backoff.js"
-import { type Backoff, checkWhole, type Definition, type Job, settingsOf } from "./Definition.js"
+import { type Backoff, type Definition, type Job, settingsOf } from "./Definition.js"
 import * as Envelope from "./envelope.js"
 import { UnknownType } from "./Handlers.js"
 import { keysOf } from "./keys.js"
@@ -153,6 +154,9 @@ const again = Schedule.exponential("100 millis").pipe(
 const checkConcurrency = (concurrency: number) =>
   checkWhole("Queue.worker", "concurrency", 1, MOST_CONCURRENCY, concurrency)
 
+/** After how many calls at the latest a queue is asked again whether it is a plain one. */
+const MOST_DETOUR = 1024
+
 const microtask = (f: () => void): void => void Promise.resolve().then(f)
 
 export const make = <A, B, E, R>(
@@ -175,6 +179,7 @@ export const make = <A, B, E, R>(
     const keys = keysOf(name)
     const worker = nextWorker()
     const workKeys = scripts.keysFor(keys, `${keys.taken}:${worker}`)
+    const plainKeys = scripts.keysForPlain(keys, `${keys.taken}:${worker}`)
     const terms: scripts.Terms = {
       cluster: client.mode === "cluster",
       uses,
@@ -186,7 +191,7 @@ export const make = <A, B, E, R>(
     const decode = Envelope.decoder(definition)
     const count = metrics.ofWorker(name)
     // The worker may be made where nothing can be interrupted.
-    const forkHandler = Runtime.runFork(
+    const forkHandler = forkScopedWith<R>(
       Runtime.enableRuntimeFlag(yield* Effect.runtime<Exclude<R, Scope.Scope>>(), RuntimeFlags.Interruption)
     )
     const traced = yield* Effect.withFiberRuntime<boolean>((fiber) => Effect.succeed(isTraced(fiber)))
@@ -210,6 +215,9 @@ export const make = <A, B, E, R>(
     let closed = false
     let scheduled = false
     let pumping = false
+    /** From which call on the queue may be plain, and how many calls it was not the last time. */
+    let plainlyAt = 0
+    let detour = 1
     /** Members of leases, and what becomes of the jobs. */
     let settled: Array<string> = []
     const running = new Set<Taken>()
@@ -337,7 +345,8 @@ export const make = <A, B, E, R>(
         Effect.suspend(() => {
           if (typeof line !== "string") return Effect.fail(inputError("Queue.log", "line", "a text", line))
           lock ??= Effect.unsafeMakeSemaphore(1)
-          const json = JSON.stringify(line.slice(0, definition.logs.bytes / LOG_ROOM))
+          // No half of a character at the end.
+          const json = JSON.stringify(line.slice(0, definition.logs.bytes / LOG_ROOM).replace(/[\uD800-\uDBFF]$/, ""))
           return lock.withPermits(1)(
             Effect.suspend(() => client.eval(log, keys, job.member, job.id, ++lines, json, definition.logs))
           )
@@ -385,15 +394,19 @@ export const make = <A, B, E, R>(
           }
         })
       }
-      // An outcome that is there counts, also when the handler was interrupted at its end.
-      return Effect.uninterruptibleMask((restore) =>
-        Effect.matchCauseEffect(restore(Effect.scoped(effect)), {
-          onFailure: (cause) =>
-            taken.ended !== undefined && Cause.isInterrupted(cause) ? interrupted : failed(taken, attempts, cause),
-          onSuccess: (value) => completed(taken, attempts, value)
-        })
-      )
+      return effect
     }
+
+    const outcomeOf = (
+      taken: Taken,
+      attempts: number,
+      exit: Exit.Exit<B, E | OwnFailure>
+    ): Effect.Effect<string> =>
+      Exit.isSuccess(exit)
+        ? completed(taken, attempts, exit.value)
+        : taken.ended !== undefined && Cause.isInterrupted(exit.cause)
+        ? interrupted
+        : failed(taken, attempts, exit.cause)
 
     /** Runs the handler, unless that makes no sense any more. */
     const start = (taken: Taken): void => {
@@ -409,7 +422,10 @@ export const make = <A, B, E, R>(
       if (now() >= taken.deadline) return bury(taken, "deadline")
       running.add(taken)
       taken.startedAt = lastStart = now()
-      const fiber = forkHandler(effectOf(taken, envelope, envelope.payload.right, attempts))
+      const fiber = forkHandler(
+        effectOf(taken, envelope, envelope.payload.right, attempts),
+        (exit) => outcomeOf(taken, attempts, exit)
+      )
       taken.fiber = fiber
       // It may have been cancelled by its own first step.
       if (taken.ended !== undefined) fiber.unsafeInterruptAsFork(FiberId.none)
@@ -508,9 +524,22 @@ export const make = <A, B, E, R>(
       settled = []
       const number = ++calls
       let asked = 0
-      const ask = Effect.suspend(() => {
+      const work = Effect.suspend(() => {
         asked = now()
         return client.eval(scripts.work, { keys: workKeys, call: number }, worker, terms, want, advance, settles)
+      })
+      const completed = number < plainlyAt ? undefined : scripts.completedOf(terms, settles, want)
+      const ask = completed === undefined ? work : Effect.suspend(() => {
+        asked = now()
+        return Effect.flatMap(
+          client.eval(scripts.workPlainly, { keys: plainKeys, call: number }, worker, terms, want, completed),
+          (claimed) => {
+            detour = claimed === undefined ? Math.min(detour * 2, MOST_DETOUR) : 1
+            if (claimed !== undefined) return Effect.succeed(claimed)
+            plainlyAt = number + detour
+            return work
+          }
+        )
       })
       const patiently = Effect.catchAll(ask, (error) =>
         Effect.logWarning(`a worker of the queue "${name}" waits for Redis`).pipe(

@@ -1,62 +1,18 @@
 /**
- * How long a failed job waits. Nothing of a schedule is kept between two attempts: it is gone through again from its
- * beginning, without sleeping, once for each failed attempt.
+ * How long a failed job waits.
  */
-import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
-import * as Intervals from "effect/ScheduleIntervals"
+import { scheduleDelay, wholeMillis } from "../internal/scheduleDelay.js"
 import type { Backoff } from "./Definition.js"
 
-/** How long the schedule waits before `instants[i + 1]`, from each of these instants on; `undefined` when it has ended. */
-const delaysAt = (
-  schedule: Schedule.Schedule<unknown, unknown>,
-  error: unknown,
-  failures: number,
-  instantOf: (i: number, elapsed: number) => number
-): Effect.Effect<{ readonly delay: number; readonly elapsed: number } | undefined> =>
-  Effect.gen(function*() {
-    let state = schedule.initial
-    let elapsed = 0
-    let delay = 0
-    for (let i = 0; i < failures; i++) {
-      elapsed += delay
-      const now = instantOf(i, elapsed)
-      const [next, , decision] = yield* schedule.step(now, error, state)
-      if (decision._tag === "Done") return undefined
-      state = next
-      delay = Math.max(0, Intervals.start(decision.intervals) - now)
-    }
-    return { delay, elapsed }
-  })
-
-/**
- * In how many milliseconds there is another attempt after so many have failed, in whole ones and never early; `undefined`
- * when there is none.
- */
+/** In how many milliseconds there is another attempt after so many have failed; `undefined` when there is none. */
 export const delayOf = (backoff: Backoff, error: unknown, failures: number): Effect.Effect<number | undefined> =>
-  Effect.gen(function*() {
-    if (!Schedule.isSchedule(backoff)) {
-      const given = backoff(error, failures)
-      const delay = Option.isOption(given) ? Option.getOrUndefined(given) : given
-      return delay === undefined ? undefined : millisOf(Duration.toMillis(delay))
-    }
-    const now = yield* Clock.currentTimeMillis
-    // The earlier failures are placed so that the last one is now.
-    const before = failures === 1 ? { elapsed: 0 } : yield* delaysAt(backoff, error, failures, (_, elapsed) => elapsed)
-    if (before === undefined) return undefined
-    const result = yield* delaysAt(
-      backoff,
-      error,
-      failures,
-      (i, elapsed) => i === failures - 1 ? now : Math.min(now, now - before.elapsed + elapsed)
-    )
-    return result === undefined ? undefined : millisOf(result.delay)
+  Effect.suspend(() => {
+    if (Schedule.isSchedule(backoff)) return scheduleDelay(backoff, error, failures)
+    const given = backoff(error, failures)
+    const delay = Option.isOption(given) ? Option.getOrUndefined(given) : given
+    return Effect.succeed(delay === undefined ? undefined : wholeMillis(Duration.toMillis(delay)))
   })
-
-/** A year is longer than anybody waits, and short enough for every calculation. */
-const MOST = 365 * 86_400_000
-
-const millisOf = (millis: number): number => Math.min(MOST, Math.max(0, Math.ceil(millis) || 0))

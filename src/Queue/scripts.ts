@@ -173,6 +173,27 @@ export const keysFor = ({ all }: Keys, memory: string): ReadonlyArray<string> =>
 export const keysForAdd = ({ jobs, marker, ready }: Keys, memory: string): ReadonlyArray<string> =>
   constantKeys([jobs, ready[0]!, marker, memory])
 
+/** For `workPlainly`. */
+export const keysForPlain = (keys: Keys, memory: string): ReadonlyArray<string> =>
+  constantKeys([
+    keys.jobs,
+    keys.leases,
+    keys.ready[0]!,
+    keys.delayed,
+    keys.meta,
+    keys.marker,
+    memory,
+    keys.levels,
+    keys.failures,
+    keys.deadlines,
+    keys.progress,
+    keys.cancelled,
+    keys.removed,
+    keys.uniqueOf,
+    keys.uniqueUntil,
+    keys.logs
+  ])
+
 /** Whoever makes numbered calls, with the keys of these calls. */
 export interface Caller {
   readonly keys: ReadonlyArray<string>
@@ -185,6 +206,8 @@ export interface Notices extends results.Uses {
   /** With the prefix of the client. */
   readonly wake: string
 }
+
+const NONE: ReadonlyArray<never> = []
 
 const { flag, switches } = results
 
@@ -738,6 +761,126 @@ return reply(table.concat(lost, ','), ids, envelopes, found, next, (settings[2] 
       : Either.left("jobs")
   }
 })
+
+/**
+ * What `work` does for a queue in which nothing is out of the ordinary, at half the cost: jobs that are complete, and that
+ * have nothing besides their envelopes. It changes nothing when there may be anything else, and `work` has to be asked,
+ * with the same number.
+ *
+ * KEYS jobs, leases, the list of level 0, delayed, meta, marker, that of the worker, and what has to be absent. ARGV call,
+ * whether it is a Cluster, worker, how many it wants, lease, and the members of the leases of the jobs that are complete.
+ * Returns nothing, or as `work` the first five.
+ */
+export const workPlainly = RedisScript.make({
+  name: "queue.work.plain",
+  idempotent: true,
+  lua: `
+local call = redis.call
+local jobs, leases, ready, delayed, meta, marker, memory = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local number, want, lease = ARGV[1], tonumber(ARGV[4]), tonumber(ARGV[5])
+local last = call('GET', memory)
+if last and tonumber(string.match(last, '^%d+')) >= tonumber(number) then return false end
+if call('EXISTS', unpack(KEYS, 8)) > 0 then return false end
+local settings = call('HMGET', meta, 'paused', 'concurrency', 'limit')
+if settings[1] or settings[2] or settings[3] then return false end
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local due = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
+due = due and math.floor(due)
+if due and due <= now then return false end
+local ends = call('ZRANGE', leases, 0, 0, 'WITHSCORES')[2]
+ends = ends and tonumber(ends)
+if ends and ends <= now then return false end
+
+local lost = {}
+if #ARGV > 5 then
+  local completed = {}
+  for i, owned in ipairs(call('ZMSCORE', leases, unpack(ARGV, 6))) do
+    if owned then completed[#completed + 1] = string.match(ARGV[i + 5], '|(.*)$') else lost[#lost + 1] = i - 1 end
+  end
+  if #completed > 0 then
+    call('ZREM', leases, unpack(ARGV, 6))
+    call('HDEL', jobs, unpack(completed))
+    call('HINCRBY', meta, 'completed', #completed)
+  end
+end
+
+local ids = want > 0 and call('LPOP', ready, want) or {}
+local taken = #ids
+local envelopes = {}
+if taken > 0 then
+  envelopes = call('HMGET', jobs, unpack(ids))
+  local prefix, till = ARGV[3] .. ':' .. number .. ':', string.format('%.0f', now + lease)
+  local scored = {}
+  for i = 1, taken do
+    scored[2 * i - 1], scored[2 * i] = till, prefix .. i .. '|' .. ids[i]
+  end
+  call('ZADD', leases, unpack(scored))
+end
+
+local next = -1
+if taken < want then
+  if #lost > 0 or #ARGV > 5 then
+    ends = call('ZRANGE', leases, 0, 0, 'WITHSCORES')[2]
+    ends = ends and tonumber(ends)
+  elseif taken > 0 and not ends then
+    ends = now + lease
+  end
+  if ends then next = math.max(0, math.ceil(ends - now)) end
+  if due and (next < 0 or due - now < next) then next = due - now end
+elseif ARGV[2] == '0' and (call('EXISTS', ready) == 1 or due and due < now + 5000) then
+  -- Others take what is left, or what is due while this worker is busy.
+  if call('ZADD', marker, 0, '0') == 1 then call('PEXPIRE', marker, ${MARKED}) end
+end
+lost = table.concat(lost, ',')
+call('SET', memory, number .. ' ' .. lost .. ' ' .. table.concat(ids, '\\0'), 'PX', string.format('%.0f', math.max(${REMEMBERED}, 2 * lease)))
+return { lost, next, now, ids, envelopes }`,
+  params: (
+    { call, keys }: Caller,
+    worker: string,
+    { cluster, lease }: Terms,
+    want: number,
+    completed: ReadonlyArray<string>
+  ) => ({
+    keys,
+    args: [String(call), flag(cluster), worker, String(want), String(lease), ...completed]
+  }),
+  result: (reply): Either.Either<Claimed | undefined, string> => {
+    if (reply === null) return Either.right(undefined)
+    if (!Array.isArray(reply) || reply.length !== 5) return Either.left("jobs or nothing")
+    const [lost, next, now, ids, envelopes]: ReadonlyArray<any> = reply
+    return typeof lost === "string" && typeof next === "number" && typeof now === "number" && Array.isArray(ids) &&
+        Array.isArray(envelopes)
+      ? Either.right({
+        lost: lost === "" ? [] : lost.split(",").map(Number),
+        next,
+        now,
+        ids,
+        envelopes,
+        levels: NONE,
+        failures: NONE,
+        deadlines: NONE,
+        cancelled: NONE,
+        limited: false
+      })
+      : Either.left("jobs or nothing")
+  }
+})
+
+/** The members of the leases, when nothing but completion is told and wanted, and `workPlainly` takes as many. */
+export const completedOf = (
+  { uses = "" }: Terms,
+  settles: ReadonlyArray<string>,
+  want: number
+): ReadonlyArray<string> | undefined => {
+  if (uses !== "" || want > MOST_CLAIMED || settles.length > 2 * MOST_CLAIMED) return undefined
+  const members = new Array<string>(settles.length / 2)
+  for (let i = 0; i < members.length; i++) {
+    if (settles[2 * i + 1] !== "c") return undefined
+    members[i] = settles[2 * i]!
+  }
+  return members
+}
 
 /**
  * Renews leases. O(n log m) with n of m leases.

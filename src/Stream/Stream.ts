@@ -17,10 +17,11 @@ import * as EffectStream from "effect/Stream"
 import { checkCount, checkOffset } from "../internal/commands/args.js"
 import { checkKey, inputError, positiveMillis } from "../internal/input.js"
 import { mayPass } from "../internal/mayPass.js"
+import { reading } from "../internal/retries.js"
 import { hashTag } from "../internal/slot.js"
 import { withSpan } from "../internal/telemetry.js"
 import { type Command, type RedisArg, RedisClient, type Reply } from "../RedisClient.js"
-import { defaultRetry } from "../RedisConfig.js"
+import type { StreamConsumerInfo, StreamGroupInfo } from "../RedisCommands.js"
 import { RedisDecodeError, type RedisError, RedisInputError } from "../RedisError.js"
 import { layer as testServer, type RedisTestServer } from "../RedisTestServer.js"
 import * as codec from "./codec.js"
@@ -229,28 +230,13 @@ export interface StreamInfo<out A> extends Common {
  * @since 0.1.0
  * @category models
  */
-export interface GroupInfo {
-  readonly name: string
-  readonly consumers: number
-  /** How many entries were given to consumers and are not acknowledged. */
-  readonly pending: number
-  readonly lastDeliveredId: string
-  /** Unknown when entries were deleted, or the group did not begin at the start. */
-  readonly entriesRead: Option.Option<number>
-  /** How many entries were not given to anybody yet. Unknown as `entriesRead` is. */
-  readonly lag: Option.Option<number>
-}
+export type GroupInfo = StreamGroupInfo
 
 /**
  * @since 0.1.0
  * @category models
  */
-export interface ConsumerInfo {
-  readonly name: string
-  readonly pending: number
-  /** Since when nothing was heard of it. */
-  readonly idle: Duration.Duration
-}
+export type ConsumerInfo = StreamConsumerInfo
 
 /**
  * @since 0.1.0
@@ -498,27 +484,6 @@ export const decodeFailure = (command: string, expected: string): RedisDecodeErr
 
 const textOf = (command: string) => (reply: Reply): Effect.Effect<string, RedisError> =>
   typeof reply === "string" ? Effect.succeed(reply) : Effect.fail(decodeFailure(command, "a text"))
-
-const countOf = (command: string) => (reply: Reply): Effect.Effect<number, RedisError> =>
-  typeof reply === "number" ? Effect.succeed(reply) : Effect.fail(decodeFailure(command, "a number"))
-
-/** Whether reading again may help, and the first time took no deadline's time. */
-const readAgain = (error: RedisError): boolean =>
-  error._tag === "RedisOutcomeUnknownError"
-    ? error.reason === "disconnected"
-    : error._tag === "RedisReplyError" && error.isRetryable
-
-/**
- * For commands that change nothing.
- *
- * @internal
- */
-export const reading = <A>(effect: Effect.Effect<A, RedisError>): Effect.Effect<A, RedisError> =>
-  Effect.catchAll(
-    effect,
-    (error) =>
-      readAgain(error) ? Effect.retry(effect, { schedule: defaultRetry, while: readAgain }) : Effect.fail(error)
-  )
 
 const isMissing = (error: RedisError): boolean =>
   error._tag === "RedisReplyError" && error.reply.startsWith("ERR no such key")
@@ -877,10 +842,10 @@ export const makeShared: Effect.Effect<Service, never, RedisClient | Waker> = Ef
         : simple(
           "remove",
           stream,
-          Effect.flatMap(client.send("XDEL", client.key(stream.key), ...given), countOf("XDEL"))
+          client.xdel(stream.key, ...given)
         )
     },
-    length: (stream) => simple("length", stream, Effect.flatMap(look("XLEN", client.key(stream.key)), countOf("XLEN"))),
+    length: (stream) => simple("length", stream, client.xlen(stream.key)),
     lastId: (stream) => simple("lastId", stream, lastId(stream)),
     info: (stream) =>
       simple(
@@ -907,10 +872,7 @@ export const makeShared: Effect.Effect<Service, never, RedisClient | Waker> = Ef
         "groups",
         stream,
         Effect.map(
-          optional(Effect.flatMap(
-            look("XINFO", "GROUPS", client.key(stream.key)),
-            decoded("XINFO", "groups", replies.groups)
-          )),
+          optional(client.xinfoGroups(stream.key)),
           Option.getOrElse((): ReadonlyArray<GroupInfo> => [])
         )
       )

@@ -1,11 +1,10 @@
 /**
  * What the server tells about streams, as data.
  */
-import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Decode from "../internal/commands/decode.js"
 import { type Codec, element, rawEntries, rawEntry } from "./codec.js"
-import type { ConsumerInfo, Element, FullGroup, FullInfo, GroupInfo, StreamInfo } from "./Stream.js"
+import type { Element, FullGroup, FullInfo, StreamInfo } from "./Stream.js"
 
 type Fields = ReadonlyMap<string, unknown>
 
@@ -119,30 +118,3 @@ export const fullInfo = <A>(codec: Codec<A>) => (reply: unknown): FullInfo<A> | 
       groups: list(fields.get("groups"), fullGroup)
     }
   })
-
-export const groups = (reply: unknown): ReadonlyArray<GroupInfo> | undefined =>
-  reading(() =>
-    list(reply, (item) => {
-      const fields = record(item)
-      return {
-        name: text(fields, "name"),
-        consumers: count(fields, "consumers"),
-        pending: count(fields, "pending"),
-        lastDeliveredId: text(fields, "last-delivered-id"),
-        entriesRead: optionalCount(fields, "entries-read"),
-        lag: optionalCount(fields, "lag")
-      }
-    })
-  )
-
-export const consumers = (reply: unknown): ReadonlyArray<ConsumerInfo> | undefined =>
-  reading(() =>
-    list(reply, (item) => {
-      const fields = record(item)
-      return {
-        name: text(fields, "name"),
-        pending: count(fields, "pending"),
-        idle: Duration.millis(count(fields, "idle"))
-      }
-    })
-  )

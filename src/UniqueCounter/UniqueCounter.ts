@@ -10,10 +10,10 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import type * as Schema from "effect/Schema"
-import { inputError } from "../internal/input.js"
+import { checkWhole, inputError } from "../internal/input.js"
 import { checkName, roomKey } from "../internal/rooms.js"
 import { withSpan } from "../internal/telemetry.js"
-import { checkWhole, type Texts, textsOf } from "../internal/texts.js"
+import { type Texts, textsOf } from "../internal/texts.js"
 import { lifeOf, makeGuess, presentOf, type Unit, type Window, windowsOf } from "../internal/windows.js"
 import { RedisClient } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
@@ -286,8 +286,8 @@ export const make: Effect.Effect<Service, never, RedisClient> = Effect.gen(funct
       if (window === undefined) return refuse("window", "a window of the definition", options.window)
       const { ago = 0, last = 1 } = options
       const most = Math.min(window.keep, Math.floor(MOST_KEYS / places.length))
-      const bad = checkWhole(`UniqueCounter.${operation}`, "last", last, 1, most) ??
-        checkWhole(`UniqueCounter.${operation}`, "ago", ago, 0, window.keep - last)
+      const bad = checkWhole(`UniqueCounter.${operation}`, "last", 1, most, last) ??
+        checkWhole(`UniqueCounter.${operation}`, "ago", 0, window.keep - last, ago)
       if (bad !== undefined) return Either.left(bad)
       return Either.right(guess((now) => {
         const present = Math.floor(now / window.size)
@@ -302,7 +302,7 @@ export const make: Effect.Effect<Service, never, RedisClient> = Effect.gen(funct
     add: (definition, key, ...members) =>
       within("add", definition, [key], (settings, [place]) =>
         Either.gen(function*() {
-          const bad = checkWhole("UniqueCounter.add", "members", members.length, 1, MOST_MEMBERS)
+          const bad = checkWhole("UniqueCounter.add", "members", 1, MOST_MEMBERS, members.length)
           if (bad !== undefined) return yield* Either.left(bad)
           const texts: Array<string> = []
           for (const member of members) {

@@ -25,6 +25,18 @@ export const inputError = (operation: string, field: string, expected: string, a
 export const checkKey = (operation: string, key: string, field = "key"): RedisInputError | undefined =>
   typeof key === "string" && key.length > 0 ? undefined : inputError(operation, field, "a non-empty string", key)
 
+/** @internal */
+export const checkWhole = (
+  operation: string,
+  field: string,
+  least: number,
+  most: number,
+  actual: number
+): RedisInputError | undefined =>
+  Number.isSafeInteger(actual) && actual >= least && actual <= most
+    ? undefined
+    : inputError(operation, field, `a whole number from ${least} to ${most}`, actual)
+
 /** 2^53 milliseconds would be past what Redis can add to its clock; ten thousand years is far more than anyone means. */
 const MAX_MILLIS = 10_000 * 365 * 86_400_000
 

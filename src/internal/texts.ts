@@ -34,15 +34,3 @@ export const textsOf = <A>(schema: Schema.Schema<A, string>): Texts<A> => {
     decode: isText ? Either.right as (text: string) => Either.Either<A> : Schema.decodeEither(schema)
   }
 }
-
-/** @internal */
-export const checkWhole = (
-  operation: string,
-  field: string,
-  n: number,
-  min: number,
-  max: number
-): RedisInputError | undefined =>
-  Number.isSafeInteger(n) && n >= min && n <= max
-    ? undefined
-    : inputError(operation, field, `a whole number from ${min} to ${max}`, n)

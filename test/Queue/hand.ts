@@ -6,9 +6,9 @@ import { Effect } from "effect"
 import { type Definition, settingsOf } from "../../src/Queue/Definition.js"
 import { deadInfo, type DeadReason } from "../../src/Queue/envelope.js"
 import { keysOf } from "../../src/Queue/keys.js"
-import * as scripts from "../../src/Queue/scripts.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import { fresh } from "../kit/suites.js"
+import { work } from "./work.js"
 
 export interface Taken {
   readonly id: string
@@ -20,15 +20,16 @@ export const makeHand = <A, B>(definition: Definition<A, B>, lease = 60_000) =>
     const keys = keysOf(definition.name)
     const worker = fresh("hand")
     let call = 0
-    const work = (want: number, settles: ReadonlyArray<string>) =>
+    const ask = (want: number, settles: ReadonlyArray<string>) =>
       Effect.suspend(() => {
         call++
         const number = call
         return Effect.map(
-          client.eval(
-            scripts.work,
-            { keys: scripts.keysFor(keys, `${keys.taken}:${worker}`), call },
+          work(
+            client,
+            keys,
             worker,
+            call,
             {
               ...settings,
               cluster: false,
@@ -36,7 +37,6 @@ export const makeHand = <A, B>(definition: Definition<A, B>, lease = 60_000) =>
               lease
             },
             want,
-            0,
             settles
           ),
           (claimed) => ({
@@ -46,12 +46,12 @@ export const makeHand = <A, B>(definition: Definition<A, B>, lease = 60_000) =>
         )
       })
     const settle = (outcome: string) => ({ member }: Taken) =>
-      Effect.map(work(0, [member, outcome]), ({ lost }) => lost.length === 0)
+      Effect.map(ask(0, [member, outcome]), ({ lost }) => lost.length === 0)
     return {
       /** Takes up to so many jobs. */
-      take: (want: number) => Effect.map(work(want, []), ({ taken }) => taken),
+      take: (want: number) => Effect.map(ask(want, []), ({ taken }) => taken),
       /** Takes the next one, which has to be there. */
-      next: Effect.map(work(1, []), ({ taken: [first] }) => {
+      next: Effect.map(ask(1, []), ({ taken: [first] }) => {
         assert.isDefined(first)
         return first
       }),
@@ -62,11 +62,11 @@ export const makeHand = <A, B>(definition: Definition<A, B>, lease = 60_000) =>
       retry: (millis: number) => settle(`r${millis}`),
       bury: (reason: DeadReason, attempts: number) => settle(`f${deadInfo(reason, attempts, undefined)}`),
       completeAll: (taken: ReadonlyArray<Taken>) =>
-        Effect.map(work(0, taken.flatMap(({ member }) => [member, "c"])), ({ lost }) => assert.lengthOf(lost, 0)),
+        Effect.map(ask(0, taken.flatMap(({ member }) => [member, "c"])), ({ lost }) => assert.lengthOf(lost, 0)),
       /** All at once. */
       buryAll: (reason: DeadReason, attempts: number) => (taken: ReadonlyArray<Taken>) =>
         Effect.map(
-          work(0, taken.flatMap(({ member }) => [member, `f${deadInfo(reason, attempts, undefined)}`])),
+          ask(0, taken.flatMap(({ member }) => [member, `f${deadInfo(reason, attempts, undefined)}`])),
           ({ lost }) => assert.lengthOf(lost, 0)
         )
     }

@@ -26,6 +26,7 @@ import { Fault, layerWith, RedisTestServer } from "../../src/RedisTestServer.js"
 import * as Spans from "../kit/spans.js"
 import { until, virtual } from "../kit/suites.js"
 import { define, gate, keysLeft, recorder } from "./suite.js"
+import { work } from "./work.js"
 
 const eventually = until(virtual)
 const holds = (condition: () => boolean) => eventually(Effect.sync(condition))
@@ -36,19 +37,26 @@ const count = (name: string) =>
   Effect.map(commands, (all) => all.filter(({ args }) => args[0]?.toUpperCase() === name).length)
 
 /** Calls that settle or take jobs. */
-const calls = Effect.map(commands, (all) => all.filter(({ args }) => args[1] === scripts.work.sha))
+const calls = Effect.map(
+  commands,
+  (all) => all.filter(({ args }) => args[1] === scripts.work.sha || args[1] === scripts.workPlainly.sha)
+)
 
 /** Those that do not settle any. */
-const claims = Effect.map(calls, (all) => all.filter(({ args }) => args.length === 3 + Number(args[2]) + 9).length)
+const claims = Effect.map(
+  calls,
+  (all) => all.filter(({ args }) => args.length === 3 + Number(args[2]) + (args[1] === scripts.work.sha ? 9 : 5)).length
+)
 
 /** A worker that takes jobs and is never heard of again. */
 const ghost = (queue: Queue.Definition<any>, want: number, call = 1, settles: ReadonlyArray<string> = []) =>
   Effect.flatMap(RedisClient, (client) => {
     const keys = keysOf(queue.name)
-    return client.eval(
-      scripts.work,
-      { keys: scripts.keysFor(keys, `${keys.taken}:ghost`), call },
+    return work(
+      client,
+      keys,
       "ghost",
+      call,
       {
         cluster: false,
         wake: "",
@@ -57,7 +65,6 @@ const ghost = (queue: Queue.Definition<any>, want: number, call = 1, settles: Re
         deadAge: 1_000_000
       },
       want,
-      0,
       settles
     )
   })
@@ -232,7 +239,7 @@ describe("a worker", () => {
       const queue = define("replies", { attempts: 1 })
       const { jobs, record } = recorder()
       // Never so many in a row that the client gives up.
-      for (const command of [scripts.work.sha, scripts.add.sha]) {
+      for (const command of [scripts.work.sha, scripts.workPlainly.sha, scripts.add.sha]) {
         for (let after = 1; after < 30; after += 9) {
           yield* server.inject(Fault.loseReply({ command, after }))
           yield* server.inject(Fault.disconnectAfter({ command, after: after + 3 }))
@@ -335,8 +342,8 @@ describe("a worker", () => {
       yield* client.send("SCRIPT", "FLUSH")
       yield* Queue.enqueue(queue, { n: 0 })
       yield* holds(() => jobs.length === 1)
-      yield* server.inject(Fault.busy({ command: scripts.work.sha, times: 3 }))
-      yield* server.inject(Fault.reply("ERR something else", { command: scripts.work.sha, times: 2 }))
+      yield* server.inject(Fault.busy({ command: scripts.workPlainly.sha, times: 3 }))
+      yield* server.inject(Fault.reply("ERR something else", { command: scripts.workPlainly.sha, times: 2 }))
       yield* Queue.enqueue(queue, { n: 1 })
       for (let i = 0; i < 50 && jobs.length < 2; i++) yield* TestClock.adjust("100 millis")
       assert.strictEqual(jobs.length, 2)
