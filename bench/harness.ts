@@ -40,6 +40,14 @@ export interface Options {
   readonly seconds: number
   /** Prints the JSON lines alone. */
   readonly json: boolean
+  /** When and where, in words that go with the figures. */
+  readonly run: string
+}
+
+/** What became of a target. */
+export interface Outcome {
+  readonly name: string
+  readonly met: boolean
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -135,7 +143,7 @@ const report = (
   names: ReadonlyArray<string>,
   rounds: ReadonlyArray<ReadonlyArray<number>>,
   options: Options
-): void => {
+): Outcome => {
   const figures = names.map((_, contender) => figure(rounds.map((round) => round[contender] ?? NaN)))
   const ratios = names.map((_, contender) =>
     figure(rounds.map((round) => (round[contender] ?? NaN) / (round[1] ?? NaN)))
@@ -170,12 +178,14 @@ const report = (
     peer: names[1],
     theirs: isRatio ? round(theirs.median) : null,
     ratio: isRatio ? round(ratio.median) : null,
-    target
+    target,
+    run: options.run
   }))
+  return { name: measure.name, met }
 }
 
 /** Measures one case and prints it. */
-export const run = (case_: Case, options: Options): Effect.Effect<void, unknown, Server> =>
+export const run = (case_: Case, options: Options): Effect.Effect<ReadonlyArray<Outcome>, unknown, Server> =>
   Effect.scoped(Effect.gen(function*() {
     const contenders = yield* case_.contenders
     for (const { slice } of contenders) yield* slice(options.seconds)
@@ -190,12 +200,7 @@ export const run = (case_: Case, options: Options): Effect.Effect<void, unknown,
     }
     const names = contenders.map(({ name }) => name)
     // The case's own line is the last.
-    for (let i = case_.measures.length - 1; i >= 0; i--) {
-      report(
-        case_.measures[i]!,
-        names,
-        rounds.map((results) => results.map((values) => values[i] ?? NaN)),
-        options
-      )
-    }
+    return case_.measures.map((measure, i) => ({ measure, i })).reverse().map(({ i, measure }) =>
+      report(measure, names, rounds.map((results) => results.map((values) => values[i] ?? NaN)), options)
+    )
   }))

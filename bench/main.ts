@@ -1,11 +1,12 @@
 /**
- * `npm run bench -- [suite or case ...] [--json] [--rounds N] [--seconds S]`
+ * `npm run bench -- [suite or case ...] [--quick] [--json] [--rounds N] [--seconds S]`, `npm run bench -- --report [file ...]`
  */
 import { Cause, Effect } from "effect"
 import * as Os from "node:os"
 import { parseArgs } from "node:util"
 import * as Harness from "./harness.js"
 import * as Peers from "./peers.js"
+import * as Report from "./report.js"
 import * as Server from "./server.js"
 import * as Cache from "./suites/cache.js"
 import * as Client from "./suites/client.js"
@@ -35,20 +36,28 @@ const suites: Record<string, ReadonlyArray<Harness.Case>> = {
   stream: Stream.cases
 }
 
-const HELP = `npm run bench -- [suite or case ...] [--json] [--rounds N] [--seconds S]
+const USUAL = { rounds: 9, seconds: 0.5 }
+const QUICK = { rounds: 3, seconds: 0.1 }
+
+const HELP = `npm run bench -- [suite or case ...] [--quick] [--json] [--rounds N] [--seconds S]
+npm run bench -- --report [file ...]
 
   suites       ${Object.keys(suites).join(", ")}; a case is chosen by its name or the start of it
   --json       the JSON lines alone
-  --rounds N   how often everybody has a turn (9)
-  --seconds S  how long a turn is (0.5)
+  --rounds N   how often everybody has a turn (${USUAL.rounds})
+  --seconds S  how long a turn is (${USUAL.seconds})
+  --quick      few and short rounds (${QUICK.rounds} of ${QUICK.seconds} s), for a look at all of it
+  --report     measures nothing: takes what runs have printed into files, and writes docs/benchmarks.md and its charts
 `
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
   options: {
     json: { type: "boolean", default: false },
-    rounds: { type: "string", default: "9" },
-    seconds: { type: "string", default: "0.5" },
+    quick: { type: "boolean", default: false },
+    report: { type: "boolean", default: false },
+    rounds: { type: "string" },
+    seconds: { type: "string" },
     help: { type: "boolean", default: false }
   }
 })
@@ -56,26 +65,39 @@ const { positionals, values } = parseArgs({
 const all = Object.values(suites).flat()
 const isChosen = (case_: Harness.Case, by: string) =>
   case_.measures[0].name === by || case_.measures[0].name.startsWith(`${by}.`)
-const unknown = positionals.filter((by) => !all.some((case_) => isChosen(case_, by)))
-const options: Harness.Options = { json: values.json, rounds: Number(values.rounds), seconds: Number(values.seconds) }
+const unknown = positionals.filter((by) => !values.report && !all.some((case_) => isChosen(case_, by)))
+const preset = values.quick ? QUICK : USUAL
+const rounds = Number(values.rounds ?? preset.rounds)
+const seconds = Number(values.seconds ?? preset.seconds)
 
 const program = Effect.gen(function*() {
   const { version } = yield* Server.Server
-  if (!options.json) {
-    const machine = `Node ${process.versions.node}, ${version}, ${Os.availableParallelism()} cores`
-    Harness.print(`${machine}, ${options.rounds} rounds of ${options.seconds} s\n`)
+  const machine = `Node ${process.versions.node}, ${version}, ${Os.availableParallelism()} cores`
+  const run = `${new Date().toISOString().slice(0, 10)}, ${machine}, ${rounds} rounds of ${seconds} s`
+  if (!values.json) {
+    Harness.print(`${run}\n`)
     Harness.print(Harness.header)
   }
+  const outcomes: Array<Harness.Outcome> = []
   for (const case_ of all) {
-    if (positionals.length === 0 || positionals.some((by) => isChosen(case_, by))) yield* Harness.run(case_, options)
+    if (positionals.length === 0 || positionals.some((by) => isChosen(case_, by))) {
+      outcomes.push(...yield* Harness.run(case_, { json: values.json, rounds, seconds, run }))
+    }
+  }
+  if (!values.json) {
+    const missed = outcomes.filter(({ met }) => !met).map(({ name }) => name)
+    Harness.print(`\n${outcomes.length} figures, ${outcomes.length - missed.length} meet their target.`)
+    if (missed.length > 0) Harness.print(`Not met: ${missed.join(", ")}`)
   }
 })
 
 if (values.help) {
   Harness.print(HELP)
-} else if (unknown.length > 0 || !(options.rounds >= 1) || !(options.seconds > 0)) {
+} else if (unknown.length > 0 || !(rounds >= 1) || !(seconds > 0)) {
   process.stderr.write(unknown.length > 0 ? `There is no ${unknown.join(", ")}.\n\n${HELP}` : HELP)
   process.exitCode = 1
+} else if (values.report) {
+  Harness.print(Report.write(positionals))
 } else {
   Peers.install()
   const fiber = Effect.runFork(program.pipe(

@@ -40,6 +40,11 @@ const WithEvents = Queue.define({ ...settings, events: { maxLength: 10_000 } })
 /** Keeps the last thousand jobs, each with a result. */
 const WithResults = Queue.define({ ...settings, completed: { count: 1000 }, result: Schema.Unknown })
 
+/** The same in a hundred groups without limits. */
+const Grouped = Queue.define({ name: "grouped", payload: Email, attempts: 3, groups: {} })
+
+const GROUPS = 100
+
 type Handler = (email: typeof Email.Type) => void
 
 /** Everybody can do the same. */
@@ -94,6 +99,28 @@ const ours = (
     }
     return player
   })
+
+/** As `ours`, but each job has one of the groups. */
+const inGroups = Effect.gen(function*() {
+  const player = yield* ours("ours, in 100 groups", 0)
+  const producer = Context.get(yield* services, Queue.Queue)
+  const worker = Context.get(yield* services, Queue.Queue)
+  return {
+    ...player,
+    fill: (jobs: number) =>
+      Effect.forEach(
+        bulks(jobs),
+        (size) =>
+          producer.enqueueAll(
+            Grouped,
+            bulk.slice(0, size).map((payload, n) => ({ payload, group: `tenant-${n % GROUPS}` }))
+          ),
+        { discard: true }
+      ),
+    work: (concurrency: number, handle: Handler) =>
+      worker.makeWorker(Grouped, ({ payload }) => Effect.sync(() => handle(payload)), { concurrency, prefetch: 0 })
+  }
+})
 
 const theirs = Effect.gen(function*() {
   const { hostname, port } = new URL((yield* Server).url)
@@ -271,6 +298,13 @@ const process10: Case = working(
   Effect.all([ours("ours, no prefetch", 0), theirs, ours("ours, as it comes", undefined), persisted])
 )
 
+/** What groups cost. BullMQ has them in its paid edition alone, so the plain queue is beside it. */
+const groups: Case = working(
+  [measure("queue.groups", 0.5)],
+  10,
+  Effect.all([inGroups, ours("ours, a plain queue", 0)])
+)
+
 const process100: Case = working(
   [
     measure("queue.process.100", 3),
@@ -410,6 +444,7 @@ export const cases: ReadonlyArray<Case> = [
   process100,
   process100With("events", WithEvents),
   process100With("results", WithResults),
+  groups,
   idleLatency,
   delayedLateness,
   bytesPerJob

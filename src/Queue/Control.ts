@@ -90,6 +90,7 @@ export interface JobInfo<out A> {
   /** `Left` says why the payload can't be read: another release wrote it, or somebody else. */
   readonly payload: Either.Either<A, string>
   readonly priority: number
+  readonly group: Option.Option<string>
   /** How many attempts have failed. */
   readonly failures: number
   /** How many there are at most. */
@@ -206,7 +207,7 @@ export interface Control {
     options?: { readonly delayed?: boolean | undefined }
   ) => Effect.Effect<number, RedisError>
   /**
-   * Removes the queue with everything: jobs, dead letters, settings and counters. While jobs run it is refused; with
+   * Removes the queue with everything: jobs, dead letters, schedules, settings and counters. While jobs run it is refused; with
    * `force` their workers lose them.
    */
   readonly obliterate: <A>(
@@ -326,12 +327,13 @@ export const opener =
       return {
         target: { keys, cluster: notices.cluster, uses, wake: client.key(keys.wake) },
         read: ({ at, envelope: text, failures, id, level, state }) => {
-          const { attempts, enqueuedAt, payload } = decode(text, id)
+          const { attempts, enqueuedAt, group, payload } = decode(text, id)
           return {
             id,
             state,
             payload: Either.mapLeft(payload, whyOf),
             priority: level,
+            group: Option.fromNullable(group),
             failures,
             attempts: attempts ?? definition.attempts,
             enqueuedAt: timeOf(enqueuedAt),

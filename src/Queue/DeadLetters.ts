@@ -52,6 +52,7 @@ export interface DeadLetter<out A> {
   /** How many there were at most. */
   readonly attempts: number
   readonly priority: number
+  readonly group: Option.Option<string>
   /** By the clock of whoever enqueued it. */
   readonly enqueuedAt: DateTime.Utc
   /** By the clock of the server. */
@@ -161,7 +162,7 @@ export class JobNotDead extends Schema.TaggedError<JobNotDead>("effect-redis-kit
 const decodeInfo = Schema.decodeOption(DeadInfo)
 
 const letterOf = <A>({ read }: Opened<A>) => (row: scripts.Row): DeadLetter<A> => {
-  const { attempts, enqueuedAt, failures, id, payload, priority } = read(row)
+  const { attempts, enqueuedAt, failures, group, id, payload, priority } = read(row)
   const info = Option.getOrUndefined(decodeInfo(row.info))
   return {
     id,
@@ -172,6 +173,7 @@ const letterOf = <A>({ read }: Opened<A>) => (row: scripts.Row): DeadLetter<A> =
     failures: info?.attempts ?? failures,
     attempts,
     priority,
+    group,
     enqueuedAt,
     failedAt: timeOf(row.at)
   }

@@ -11,6 +11,7 @@ import type * as Schema from "effect/Schema"
 import { checkWhole, nonNegativeMillis, positiveMillis } from "../internal/input.js"
 import { checkName } from "../internal/rooms.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
+import type { GroupLimits } from "./groupScripts.js"
 import { LEVELS } from "./keys.js"
 import { usesOf } from "./resultScripts.js"
 
@@ -25,6 +26,19 @@ import { usesOf } from "./resultScripts.js"
 export type Backoff =
   | Schedule.Schedule<unknown, unknown>
   | ((error: unknown, attempt: number) => Duration.DurationInput | Option.Option<Duration.DurationInput>)
+
+/**
+ * What holds for each group of a queue by itself.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface GroupDefaults {
+  /** How many jobs of a group may run at once, in all processes together; any number by default. */
+  readonly concurrency?: number | undefined
+  /** No more than `limit` jobs of a group start in any `window`, in all processes together; any number by default. */
+  readonly rate?: { readonly limit: number; readonly window: Duration.DurationInput } | undefined
+}
 
 /**
  * A queue, with the type of what its jobs are about, and of what their handlers give when the queue has a `result`.
@@ -59,6 +73,7 @@ export interface Definition<in out A, in out B = unknown> {
     readonly maxLength: number
   } | undefined
   readonly retryable: (error: unknown) => boolean
+  readonly groups: GroupDefaults | undefined
 }
 
 /**
@@ -114,6 +129,8 @@ export interface Options<A, I, B = unknown, J = unknown> {
   } | undefined
   /** Whether another attempt makes sense after an error of the handler; always by default. */
   readonly retryable?: ((error: unknown) => boolean) | undefined
+  /** Its jobs may have a group: groups take turns, and may have limits. Without it there are none. */
+  readonly groups?: GroupDefaults | undefined
 }
 
 /**
@@ -157,6 +174,8 @@ export interface EnqueueOptions {
   /** From then on it is not started, and when it runs it is interrupted: it becomes a dead letter. */
   readonly deadline?: Duration.DurationInput | DateTime.DateTime | undefined
   readonly deduplicate?: Deduplication | undefined
+  /** For queues with groups. Jobs without one are a group, too, which has no limits. */
+  readonly group?: string | undefined
 }
 
 /**
@@ -176,6 +195,17 @@ export interface Enqueued {
 }
 
 /**
+ * The schedule that a job is from, and the time it is for. That may be long ago, when nobody could fire it or run it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Firing {
+  readonly id: string
+  readonly slot: DateTime.Utc
+}
+
+/**
  * What a handler gets.
  *
  * @since 0.1.0
@@ -189,8 +219,11 @@ export interface Job<out A> {
   /** How many there are at most. */
   readonly attempts: number
   readonly priority: number
+  readonly group: Option.Option<string>
   /** By the clock of whoever enqueued it. */
   readonly enqueuedAt: DateTime.Utc
+  /** Where it comes from, when a schedule has made it. */
+  readonly schedule: Option.Option<Firing>
   /** Keeps a value, as JSON, that others can read as long as the job runs. Whether the job still belongs to this worker. */
   readonly progress: (value: unknown) => Effect.Effect<boolean, RedisError>
   /**
@@ -213,6 +246,7 @@ export interface Settings {
   readonly mostEvents: number
   /** What of it scripts are told. */
   readonly uses: string
+  readonly groups: GroupLimits | undefined
 }
 
 /** A second, doubled each time, up to an hour, a fifth more or less. */
@@ -270,8 +304,31 @@ const check = <A>(definition: Definition<A, any>): Either.Either<Settings, Redis
     keptCount: Either.right(keptCount),
     keptAge,
     mostEvents: Either.right(mostEvents),
-    uses: Either.map(keptAge, (age) => usesOf(keptCount, age, mostEvents))
+    uses: Either.map(keptAge, (age) => usesOf(keptCount, age, mostEvents)),
+    groups: definition.groups === undefined
+      ? Either.right(undefined)
+      : checkGroups(operation, "groups.", definition.groups)
   })
+}
+
+/** How many starts of a group are remembered at most. */
+const MOST_STARTS = 1_000_000
+
+/** What stands for none is 0. */
+export const checkGroups = (
+  operation: string,
+  path: string,
+  { concurrency, rate }: GroupDefaults
+): Either.Either<GroupLimits, RedisInputError> => {
+  const bad = (concurrency === undefined
+    ? undefined
+    : checkWhole(operation, `${path}concurrency`, 1, MOST_STARTS, concurrency)) ??
+    (rate === undefined ? undefined : checkWhole(operation, `${path}rate.limit`, 1, MOST_STARTS, rate.limit))
+  if (bad !== undefined) return Either.left(bad)
+  return Either.map(
+    rate === undefined ? Either.right(0) : positiveMillis(operation, `${path}rate.window`, rate.window),
+    (window) => ({ concurrency: concurrency ?? 0, limit: rate?.limit ?? 0, window })
+  )
 }
 
 /**
@@ -314,5 +371,6 @@ export const define = <A, I, B = unknown, J = unknown>(options: Options<A, I, B,
     : { count: options.completed.count ?? 1000, age: options.completed.age ?? "1 hour" },
   logs: { lines: options.logs?.lines ?? 100, bytes: options.logs?.bytes ?? 16 * 1024 },
   events: options.events === undefined ? undefined : { maxLength: options.events.maxLength ?? 10_000 },
-  retryable: options.retryable ?? (() => true)
+  retryable: options.retryable ?? (() => true),
+  groups: options.groups
 })

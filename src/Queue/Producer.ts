@@ -28,6 +28,7 @@ import {
   settingsOf
 } from "./Definition.js"
 import * as Envelope from "./envelope.js"
+import { groupText } from "./groupScripts.js"
 import { keysOf } from "./keys.js"
 import * as metrics from "./metrics.js"
 import { type PayloadTooLarge, QueueFull } from "./QueueError.js"
@@ -53,6 +54,7 @@ export interface Producer {
 
 /** What one caller wants to add. */
 interface Order {
+  readonly route: Route
   /** Id, envelope and extras of each job. */
   readonly jobs: ReadonlyArray<string>
   readonly all: boolean
@@ -68,11 +70,12 @@ interface Route {
   readonly keys: ReadonlyArray<string>
   readonly keysForAdd: ReadonlyArray<string>
   readonly notices: scripts.Notices
+  /** Whether the queue has groups. */
+  readonly grouped: boolean
 }
 
 /** The calls for one queue. */
 interface Line {
-  readonly route: Route
   waiting: Array<Order>
   sending: boolean
 }
@@ -84,7 +87,7 @@ const MODES = {
   "keep-last": "k"
 } as const satisfies Record<Deduplication["mode"], string>
 
-const OUTCOMES: Readonly<Record<string, Enqueued["outcome"]>> = {
+export const OUTCOMES: Readonly<Record<string, Enqueued["outcome"]>> = {
   a: "added",
   r: "replaced",
   i: "replaced",
@@ -95,7 +98,7 @@ const OUTCOMES: Readonly<Record<string, Enqueued["outcome"]>> = {
 /** Ids are kept in lists and in leases, so they are short. */
 const MOST_ID = 256
 
-const checkId = (operation: string, field: string, id: string): RedisInputError | undefined =>
+export const checkId = (operation: string, field: string, id: string): RedisInputError | undefined =>
   checkName(operation, field, id) ??
     (id.length > MOST_ID
       ? inputError(operation, field, `a text of ${MOST_ID} characters at most`, "a longer one")
@@ -144,17 +147,22 @@ const deduplicationOf = (
     : Either.right({ mode: MODES[mode], window: 0, key })
 }
 
-const prepare = <A>(
+export const prepare = <A>(
   operation: string,
-  { priorities }: Definition<A, any>,
-  { at, attempts, deadline, deduplicate, delay, id, priority = 0, timeout }: EnqueueOptions
+  { groups, priorities }: Definition<A, any>,
+  { at, attempts, deadline, deduplicate, delay, group, id, priority = 0, timeout }: EnqueueOptions
 ): Either.Either<Prepared, RedisInputError> => {
   const bad = (id === undefined ? undefined : checkId(operation, "id", id)) ??
     checkWhole(operation, "priority", 0, priorities - 1, priority) ??
     (attempts === undefined ? undefined : checkWhole(operation, "attempts", 1, MOST_ATTEMPTS, attempts)) ??
     (at !== undefined && delay !== undefined
       ? inputError(operation, "at", "left out when there is a delay", "given")
-      : undefined)
+      : undefined) ??
+    (group === undefined
+      ? undefined
+      : groups === undefined
+      ? inputError(operation, "group", "left out, as the queue is defined without groups", group)
+      : checkId(operation, "group", group))
   if (bad !== undefined) return Either.left(bad)
   const due = instantText(operation, "delay", at ?? delay, nonNegativeMillis)
   if (Either.isLeft(due)) return Either.left(due.left)
@@ -168,12 +176,12 @@ const prepare = <A>(
     deduplication.right === undefined
   return Either.right({
     id,
-    extras: plain ? "" : scripts.extrasText({
+    extras: groupText(group) + (plain ? "" : scripts.extrasText({
       level: priority,
       due: due.right,
       deadline: end.right,
       deduplication: deduplication.right
-    }),
+    })),
     attempts,
     timeout: limit.right
   })
@@ -217,9 +225,12 @@ export const make = (
       const memory = `${keys.sent}:${process}`
       const made = {
         route: {
-          keys: scripts.keysFor(keys, memory),
+          keys: definition.groups === undefined
+            ? scripts.keysFor(keys, memory)
+            : scripts.keysForGroups(keys, memory),
           keysForAdd: scripts.keysForAdd(keys, memory),
-          notices: { cluster: client.mode === "cluster", uses, wake: client.key(keys.wake) }
+          notices: { cluster: client.mode === "cluster", uses, wake: client.key(keys.wake) },
+          grouped: definition.groups !== undefined
         },
         encode: Envelope.encoderOf(definition, "payload", definition.payload),
         count: metrics.enqueuedTo(definition.name),
@@ -254,7 +265,7 @@ export const make = (
       line.sending = true
       const jobs = orders.length === 1 ? first.jobs : orders.flatMap((order) => order.jobs)
       const number = ++calls
-      const { keys, keysForAdd, notices } = line.route
+      const { grouped, keys, keysForAdd, notices } = (orders.find(({ route }) => route.grouped) ?? first).route
       const call = orders.every(({ plain }) => plain)
         ? Effect.map(
           client.eval(scripts.add, { keys: keysForAdd, call: number }, notices, withoutExtras(jobs)),
@@ -263,7 +274,14 @@ export const make = (
             ids: []
           })
         )
-        : client.eval(scripts.enqueue, { keys, call: number }, notices, first.limit, first.all, jobs)
+        : client.eval(
+          grouped ? scripts.enqueueInGroups : scripts.enqueue,
+          { keys, call: number },
+          notices,
+          first.limit,
+          first.all,
+          jobs
+        )
       // It may be called where nothing can be interrupted, and the end of the layer must not wait for the server.
       fork(Effect.interruptible(call))
         .addObserver((exit) => {
@@ -301,11 +319,12 @@ export const make = (
       Effect.async((resume) => {
         let line = lines.get(name)
         if (line === undefined) {
-          line = { route, waiting: [], sending: false }
+          line = { waiting: [], sending: false }
           lines.set(name, line)
         }
         const { waiting } = line
         const order: Order = {
+          route,
           jobs,
           limit,
           all,
@@ -346,7 +365,7 @@ export const make = (
           const { attempts, extras, id, timeout } = prepared.right
           args[3 * i] = id ?? Envelope.makeId(enqueuedAt, process.slice(0, 6), ids++)
           args[3 * i + 1] = Envelope.encode(
-            { enqueuedAt: id === undefined ? undefined : enqueuedAt, attempts, timeout, traceparent },
+            { enqueuedAt: id === undefined ? undefined : enqueuedAt, attempts, timeout, traceparent, group: job.group },
             payload.right
           )
           args[3 * i + 2] = extras

@@ -20,11 +20,14 @@ import * as Waker from "../Stream/Waker.js"
 import * as Awaits from "./Awaits.js"
 import { type Control, makeControl, opener } from "./Control.js"
 import { type DeadLetters, makeDeadLetters } from "./DeadLetters.js"
-import type { Definition, Enqueued, EnqueueOptions } from "./Definition.js"
+import { type Definition, type Enqueued, type EnqueueOptions, settingsOf } from "./Definition.js"
 import { type Events, makeEvents } from "./Events.js"
+import { type Groups, makeGroups } from "./Groups.js"
 import * as Producer from "./Producer.js"
 import type { PayloadTooLarge, QueueFull } from "./QueueError.js"
 import { makeResults, type Results } from "./Results.js"
+import * as Scheduler from "./scheduler.js"
+import { makeSchedules, type Schedules } from "./Schedules.js"
 import * as Wakeups from "./Wakeups.js"
 import * as Worker from "./Worker.js"
 
@@ -46,7 +49,7 @@ export interface NewJob<out A> extends EnqueueOptions {
  * @since 0.1.0
  * @category models
  */
-export interface Service extends Control, DeadLetters, Results, Events {
+export interface Service extends Control, DeadLetters, Groups, Schedules, Results, Events {
   /**
    * Adds a job. Jobs that are added to a queue while a call for it is underway leave together in the next one. When the
    * reply is lost it is asked for again, and the job is added once.
@@ -70,6 +73,8 @@ export interface Service extends Control, DeadLetters, Results, Events {
     handler: Worker.Handler<A, E, R, NoInfer<B>>,
     options?: Worker.WorkerOptions<E>
   ) => Effect.Effect<Worker.Worker, RedisInputError, Exclude<R, Scope.Scope> | Scope.Scope>
+  /** Fires the schedules of a queue until the scope ends, as every worker of it does. */
+  readonly makeScheduler: <A>(definition: Definition<A, any>) => Effect.Effect<void, RedisInputError, Scope.Scope>
 }
 
 /**
@@ -91,11 +96,16 @@ const makeShared: Effect.Effect<Service, never, RedisClient | Scope.Scope | Wake
   const producer = yield* Producer.make(client, process)
   const open = opener({ cluster: client.mode === "cluster" }, client)
   const awaits = yield* Awaits.make(client, pace)
+  const fireSchedules = yield* Scheduler.make(client, wakeups, pace)
   let workers = 0
-  const shared: Worker.Shared = { client, wakeups, pace, nextWorker: () => `${process}.${workers++}` }
+  let firings = 0
+  const shared: Worker.Shared = { client, wakeups, pace, nextWorker: () => `${process}.${workers++}`, fireSchedules }
   return {
     ...makeControl(client, open),
     ...makeDeadLetters(client, open),
+    ...makeGroups(client, open),
+    ...makeSchedules(client, open, () => `${process}.${firings++}`),
+    makeScheduler: (definition) => Effect.zipRight(settingsOf(definition), fireSchedules(definition)),
     ...producer,
     ...makeResults(client, open, awaits, producer),
     ...makeEvents(client, yield* Waker.Waker),
@@ -164,6 +174,25 @@ export const worker = <A, B, E, R>(
 ): Layer.Layer<never, RedisInputError, Queue | Exclude<R, Scope.Scope>> =>
   Layer.scopedDiscard(makeWorker(definition, handler, options))
 
+/**
+ * Fires the schedules of a queue as long as the layer is there, for a process without a worker of it.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Layer, Schema } from "effect"
+ * import { Queue, RedisLive } from "effect-redis-kit"
+ *
+ * const Reports = Queue.define({ name: "reports", payload: Schema.Struct({ kind: Schema.String }) })
+ *
+ * const program = Layer.launch(Queue.scheduler(Reports).pipe(Layer.provide(RedisLive)))
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const scheduler = <A>(definition: Definition<A, any>): Layer.Layer<never, RedisInputError, Queue> =>
+  Layer.scopedDiscard(Effect.flatMap(Queue, (service) => service.makeScheduler(definition)))
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Accessors
 // ---------------------------------------------------------------------------------------------------------------------
@@ -205,6 +234,17 @@ export const makeWorker = <A, B, E, R>(
   options?: Worker.WorkerOptions<E>
 ): Effect.Effect<Worker.Worker, RedisInputError, Queue | Exclude<R, Scope.Scope> | Scope.Scope> =>
   Effect.flatMap(Queue, (service) => service.makeWorker(definition, handler, options))
+
+/**
+ * Fires the schedules of a queue until the scope ends, as every worker of it does.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const makeScheduler = <A>(
+  definition: Definition<A, any>
+): Effect.Effect<void, RedisInputError, Queue | Scope.Scope> =>
+  Effect.flatMap(Queue, (service) => service.makeScheduler(definition))
 
 /**
  * Works until it is interrupted.

@@ -32,6 +32,12 @@ export interface Registration {
 
 export interface Wakeups {
   readonly register: (keys: Keys, waiter: Waiter) => Effect.Effect<Registration, never, Scope.Scope>
+  /** Hears messages in the background. Without the server it goes on, and after an outage `onGap` is called. */
+  readonly listen: (
+    channel: string,
+    onMessage: (message: Message) => void,
+    onGap: () => void
+  ) => Effect.Effect<unknown, never, Scope.Scope>
 }
 
 /** How long those wait who have nothing to do. */
@@ -190,7 +196,7 @@ export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, ne
       if (blocked !== undefined && !covered.has(marker)) blocked.unsafeInterruptAsFork(FiberId.none)
     }
 
-    const listen = (channel: string, onMessage: (message: Message) => void, onGap: () => void) =>
+    const listen: Wakeups["listen"] = (channel, onMessage, onGap) =>
       Effect.forkScoped(Effect.interruptible(listening(client, channel, onMessage, onGap)))
 
     const register: Wakeups["register"] = (keys, waiter) =>
@@ -219,5 +225,5 @@ export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, ne
         return { wait: client.mode === "cluster" ? () => {} : () => wait(marker, queue, waiter) }
       })
 
-    return { register }
+    return { register, listen }
   })

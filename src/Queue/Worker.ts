@@ -29,7 +29,7 @@ import { spanOf } from "../internal/traceparent.js"
 import type { Service as Client } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import { delayOf } from "./backoff.js"
-import { type Backoff, type Definition, type Job, settingsOf } from "./Definition.js"
+import { type Backoff, type Definition, type Firing, type Job, settingsOf } from "./Definition.js"
 import * as Envelope from "./envelope.js"
 import { UnknownType } from "./Handlers.js"
 import { keysOf } from "./keys.js"
@@ -92,6 +92,8 @@ export interface Shared {
   readonly wakeups: Wakeups
   /** Names one more worker. */
   readonly nextWorker: () => string
+  /** Sees that schedules of the queue are fired, as long as the scope is there. */
+  readonly fireSchedules: (definition: Definition<any, any>) => Effect.Effect<void, never, Scope.Scope>
   readonly pace: Pace
 }
 
@@ -154,13 +156,18 @@ const again = Schedule.exponential("100 millis").pipe(
 const checkConcurrency = (concurrency: number) =>
   checkWhole("Queue.worker", "concurrency", 1, MOST_CONCURRENCY, concurrency)
 
+const firingOf = ({ schedule, slot }: Envelope.Head): Option.Option<Firing> =>
+  schedule === undefined || slot === undefined
+    ? Option.none()
+    : Option.map(DateTime.make(slot), (slot) => ({ id: schedule, slot }))
+
 /** After how many calls at the latest a queue is asked again whether it is a plain one. */
 const MOST_DETOUR = 1024
 
 const microtask = (f: () => void): void => void Promise.resolve().then(f)
 
 export const make = <A, B, E, R>(
-  { client, nextWorker, pace, wakeups }: Shared,
+  { client, fireSchedules, nextWorker, pace, wakeups }: Shared,
   definition: Definition<A, B>,
   handler: Handler<A, E, R, NoInfer<B>>,
   options: WorkerOptions<E> = {}
@@ -169,7 +176,7 @@ export const make = <A, B, E, R>(
     const { name } = definition
     const prefetch = options.prefetch ?? "auto"
     const backoff = options.backoff ?? definition.backoff
-    const { deadAge, deadCount, lease, mostEvents, timeout, uses } = yield* settingsOf(definition)
+    const { deadAge, deadCount, groups, lease, mostEvents, timeout, uses } = yield* settingsOf(definition)
     const drain = yield* nonNegativeMillis("Queue.worker", "drain", options.drain ?? "30 seconds")
     let concurrency = options.concurrency ?? 1
     const bad = checkConcurrency(concurrency) ??
@@ -178,7 +185,8 @@ export const make = <A, B, E, R>(
 
     const keys = keysOf(name)
     const worker = nextWorker()
-    const workKeys = scripts.keysFor(keys, `${keys.taken}:${worker}`)
+    const script = groups === undefined ? scripts.work : scripts.workInGroups
+    const workKeys = (groups === undefined ? scripts.keysFor : scripts.keysForGroups)(keys, `${keys.taken}:${worker}`)
     const plainKeys = scripts.keysForPlain(keys, `${keys.taken}:${worker}`)
     const terms: scripts.Terms = {
       cluster: client.mode === "cluster",
@@ -186,7 +194,8 @@ export const make = <A, B, E, R>(
       wake: client.key(keys.wake),
       lease,
       deadCount,
-      deadAge
+      deadAge,
+      groups
     }
     const decode = Envelope.decoder(definition)
     const count = metrics.ofWorker(name)
@@ -216,7 +225,7 @@ export const make = <A, B, E, R>(
     let scheduled = false
     let pumping = false
     /** From which call on the queue may be plain, and how many calls it was not the last time. */
-    let plainlyAt = 0
+    let plainlyAt = groups === undefined ? 0 : Infinity
     let detour = 1
     /** Members of leases, and what becomes of the jobs. */
     let settled: Array<string> = []
@@ -360,7 +369,9 @@ export const make = <A, B, E, R>(
         attempt: taken.failures + 1,
         attempts,
         priority: taken.level,
+        group: Option.fromNullable(envelope.group),
         enqueuedAt: DateTime.unsafeMake(envelope.enqueuedAt),
+        schedule: firingOf(envelope),
         progress: progressOf(taken),
         log: logOf(taken)
       }
@@ -526,7 +537,7 @@ export const make = <A, B, E, R>(
       let asked = 0
       const work = Effect.suspend(() => {
         asked = now()
-        return client.eval(scripts.work, { keys: workKeys, call: number }, worker, terms, want, advance, settles)
+        return client.eval(script, { keys: workKeys, call: number }, worker, terms, want, advance, settles)
       })
       const completed = number < plainlyAt ? undefined : scripts.completedOf(terms, settles, want)
       const ask = completed === undefined ? work : Effect.suspend(() => {
@@ -711,6 +722,7 @@ export const make = <A, B, E, R>(
         yield* Deferred.succeed(stopped, undefined)
       })
     )
+    yield* Scope.extend(fireSchedules(definition), scope)
     registration = yield* Scope.extend(wakeups.register(keys, { wake, cancel }), scope)
     pump()
 

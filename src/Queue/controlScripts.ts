@@ -15,7 +15,7 @@ import type { Reply } from "../RedisClient.js"
 import * as RedisScript from "../RedisScript.js"
 import { type Keys, LEVELS, names } from "./keys.js"
 import { switches } from "./resultScripts.js"
-import { common as moving, type Notices } from "./scripts.js"
+import { moving, type Notices } from "./scripts.js"
 
 /** A queue as these scripts know it. */
 export interface Target extends Notices {
@@ -27,12 +27,12 @@ export type State = "ready" | "delayed" | "running" | "dead" | "completed"
 /** How many jobs one script touches at most. */
 export const PAGE = 1000
 
-const params = (target: Target, ...args: ReadonlyArray<string | number>) => ({
+export const params = (target: Target, ...args: ReadonlyArray<string | number>) => ({
   keys: target.keys.all,
   args: [switches(target), target.wake, ...args]
 })
 
-const common = `
+export const common = `
 local uses, channel = ARGV[1], ARGV[2]
 ${moving}
 local function whole(n) return string.format('%.0f', n) end
@@ -61,8 +61,9 @@ local function state_of(id)
   return 'ready'
 end
 
-local function leave_list(level, id)
-  redis.call('HINCRBY', removed, level .. '|' .. id, 1)
+-- Of a job that is gone its place in its group has to be given.
+local function leave(level, id, place)
+  if not leave_group(id, place) then redis.call('HINCRBY', removed, level .. '|' .. id, 1) end
 end
 `
 
@@ -263,6 +264,16 @@ if state == 'ready' then
       seen = seen + #ids
     end
   end
+  local length = redis.call('ZCARD', group_jobs)
+  total = total + length
+  if skip < length and seen < limit then
+    local part = redis.call('ZRANGE', group_jobs, skip, skip + limit - seen - 1)
+    for _, entry in ipairs(part) do
+      local id = string.sub(entry, string.find(entry, '\\0', 1, true) + 18)
+      if redis.call('HEXISTS', jobs, id) == 1 then found[#found + 1] = row(id, 'ready') end
+    end
+    seen = seen + #part
+  end
 else
   local key = ({ delayed = delayed, dead = dead, completed = kept })[state] or leases
   total = redis.call('ZCARD', key)
@@ -305,7 +316,10 @@ local state, member, ends = state_of(id)
 if not state then return 'missing' end
 -- A lease that is over binds nobody: whoever had it can't settle the job any more.
 if state == 'running' and ends > now then return 'running' end
-if state == 'running' then redis.call('ZREM', leases, member) end
+if state == 'running' then
+  redis.call('ZREM', leases, member)
+  release(member, id)
+end
 if state == 'delayed' then redis.call('ZREM', delayed, id) end
 if state == 'dead' then
   redis.call('ZREM', dead, id)
@@ -315,9 +329,9 @@ if state == 'completed' then
   redis.call('ZREM', kept, id)
   redis.call('HDEL', kept_info, id)
 end
-local level = level_of(id)
+local level, place = level_of(id), redis.call('HGET', group_of, id)
 forget(id)
-if state == 'ready' then leave_list(level, id) end
+if state == 'ready' then leave(level, id, place) end
 if fresh then mark() end
 publish()
 return 'ok'`,
@@ -395,9 +409,12 @@ local id, level = ARGV[3], tonumber(ARGV[4])
 local state = state_of(id)
 if state ~= 'ready' and state ~= 'delayed' then return state or 'missing' end
 if level == level_of(id) then return 'ok' end
-if state == 'ready' then leave_list(level_of(id), id) end
+local before, place = level_of(id), redis.call('HGET', group_of, id)
 if level == 0 then redis.call('HDEL', levels, id) else redis.call('HSET', levels, id, level) end
-if state == 'ready' then put(id, level_of(id)) end
+if state == 'ready' then
+  put(id, level_of(id))
+  leave(before, id, place)
+end
 return 'ok'`,
   params: (target: Target, id: string, level: number) => params(target, id, level),
   result: outcome,
@@ -441,6 +458,15 @@ for level = ${LEVELS - 1}, 0, -1 do
   end
   left = left + redis.call('LLEN', ready(level))
 end
+local entries = budget > 0 and redis.call('ZPOPMIN', group_jobs, budget) or {}
+budget = budget - #entries / 2
+for i = 1, #entries, 2 do
+  forget(string.sub(entries[i], string.find(entries[i], '\\0', 1, true) + 18))
+  gone = gone + 1
+end
+local waiting = redis.call('ZCARD', group_jobs)
+left = left + waiting
+if waiting == 0 then redis.call('DEL', group_turns, group_later, group_held) end
 if ARGV[3] == '1' then
   local ids = budget > 0 and redis.call('ZRANGE', delayed, 0, budget - 1) or {}
   for _, id in ipairs(ids) do

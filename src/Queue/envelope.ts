@@ -19,6 +19,10 @@ export interface Head {
   readonly attempts?: number | undefined
   readonly timeout?: number | undefined
   readonly traceparent?: string | undefined
+  readonly group?: string | undefined
+  /** The schedule that it is from, and the slot in milliseconds. */
+  readonly schedule?: string | undefined
+  readonly slot?: number | undefined
 }
 
 /** The payload of a job, when it is one of its queue. */
@@ -74,7 +78,9 @@ const timeOf = (id: string): number => Number.parseInt(id.slice(0, TIME_DIGITS),
 
 /** The time is left out when it is in the id. */
 export const encode = (
-  { attempts, enqueuedAt, timeout, traceparent }: { readonly [K in keyof Head]?: Head[K] | undefined },
+  { attempts, enqueuedAt, group, schedule, slot, timeout, traceparent }: {
+    readonly [K in keyof Head]?: Head[K] | undefined
+  },
   payload: string
 ): string => {
   let text = "{"
@@ -82,6 +88,9 @@ export const encode = (
   if (attempts !== undefined) text += `"n":${attempts},`
   if (timeout !== undefined) text += `"o":${timeout},`
   if (traceparent !== undefined) text += `"c":${JSON.stringify(traceparent)},`
+  if (group !== undefined) text += `"g":${JSON.stringify(group)},`
+  if (schedule !== undefined) text += `"i":${JSON.stringify(schedule)},`
+  if (slot !== undefined) text += `"s":${slot},`
   return `${text}"p":${payload}}`
 }
 
@@ -103,7 +112,16 @@ export const decoder = <A>({ payload }: Definition<A, any>) => {
     if (typeof envelope !== "object" || envelope === null || !("p" in envelope)) {
       return { enqueuedAt: 0, encoded: undefined, payload: Either.left("an envelope") }
     }
-    const { c, n, o, p, t }: { c?: unknown; n?: unknown; o?: unknown; p: unknown; t?: unknown } = envelope
+    const { c, g, i, n, o, p, s, t }: {
+      c?: unknown
+      g?: unknown
+      i?: unknown
+      n?: unknown
+      o?: unknown
+      p: unknown
+      s?: unknown
+      t?: unknown
+    } = envelope
     let decoded: Either.Either<A, unknown>
     try {
       decoded = decode(p)
@@ -115,6 +133,9 @@ export const decoder = <A>({ payload }: Definition<A, any>) => {
       attempts: isNumber(n) ? n : undefined,
       timeout: isNumber(o) ? o : undefined,
       traceparent: typeof c === "string" ? c : undefined,
+      group: typeof g === "string" ? g : undefined,
+      schedule: typeof i === "string" ? i : undefined,
+      slot: isNumber(s) ? s : undefined,
       encoded: p,
       payload: decoded
     }

@@ -31,6 +31,8 @@ export {
   type Definition,
   type Enqueued,
   type EnqueueOptions,
+  type Firing,
+  type GroupDefaults,
   type Job,
   type Options
 } from "./Definition.js"
@@ -44,6 +46,8 @@ export type {
   EventsPageOptions,
   JobEvent
 } from "./Events.js"
+export * from "./groupOperations.js"
+export type { GroupInfo, GroupLimits, GroupPage, GroupPageOptions, Groups } from "./Groups.js"
 export { type HandlerByType, type Handlers, handlers } from "./Handlers.js"
 export * from "./operations.js"
 export * from "./Queue.js"
@@ -69,4 +73,15 @@ export {
   type LogLine,
   type Results
 } from "./Results.js"
+export * from "./scheduleOperations.js"
+export {
+  type CatchUp,
+  type ScheduleInfo,
+  ScheduleNotFound,
+  type ScheduleOptions,
+  type SchedulePage,
+  type Schedules,
+  type ScheduleTiming,
+  TooManySchedules
+} from "./Schedules.js"
 export type { Handler, Worker, WorkerOptions } from "./Worker.js"

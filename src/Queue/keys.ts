@@ -62,13 +62,41 @@ export interface Keys {
    * ready, or got another level.
    */
   readonly removed: string
+  /** HASH id of a schedule → when its slots are, its limits, and what its jobs are made of, with NUL between them. */
+  readonly schedules: string
+  /** ZSET id of a schedule → its next slot in milliseconds; `inf` for one that is paused or has ended. */
+  readonly schedulesDue: string
+  /** HASH id of a schedule → `revision flag fired last`: see `scheduleScripts.ts`. */
+  readonly schedulesState: string
+  /** ZSET `group NUL place id`, score 0: jobs of groups that are ready. A place is a digit for the level and 16 for the order. */
+  readonly groupJobs: string
+  /** ZSET group → place in the ring of those whose turn comes; the empty text for all jobs without a group. */
+  readonly groupTurns: string
+  /** ZSET group → when its rate admits the next job, in milliseconds. */
+  readonly groupLater: string
+  /** SET of groups with ready jobs that are paused, or run as many as they may. */
+  readonly groupHeld: string
+  /** ZSET `group NUL member of its lease`, score 0: the running jobs of each group. */
+  readonly groupRunning: string
+  /** HASH id → the place that it has or had, and its group behind that. */
+  readonly groupOf: string
+  /** HASH group → whether it is paused, and its own limits. Its owner is whoever has set them. */
+  readonly groupLimits: string
+  /** ZSET `group NUL instant in microseconds and member of the lease`, score 0: the last starts of groups with a rate. */
+  readonly groupStarts: string
+  /** ZSET group → when none of its starts counts any more, in milliseconds. */
+  readonly groupQuiet: string
   /** STRINGs are this with a producer behind it: what the server replied to its last call. They live for a minute. */
   readonly sent: string
   /** STRINGs are this with a worker behind it: what it settled and took last. They live for a minute, or two leases. */
   readonly taken: string
   /** What scripts get as KEYS, in the order of `names`, and the lists behind them. */
+  readonly plain: ReadonlyArray<string>
+  /** Those of the groups, in the order of `groupNames`. */
+  readonly groups: ReadonlyArray<string>
+  /** All of both. */
   readonly all: ReadonlyArray<string>
-  /** Channels, without the prefix of the client: something to do (on a Cluster), and `cancel ID`. */
+  /** Channels, without the prefix of the client: something to do (on a Cluster), and `cancel ID` or `schedules`. */
   readonly wake: string
   readonly control: string
   /** Ids of jobs that have ended, for those who await results; an empty text for any number. Lua knows it as `wake` and `:done`. */
@@ -103,19 +131,40 @@ const keysUnder = (root: string) => ({
   kept: `${root}:kept`,
   keptInfo: `${root}:kept:info`,
   logs: `${root}:logs`,
-  events: `${root}:events`
+  events: `${root}:events`,
+  schedules: `${root}:schedules`,
+  schedulesDue: `${root}:schedules:due`,
+  schedulesState: `${root}:schedules:state`
+})
+
+const groupKeysUnder = (root: string) => ({
+  groupJobs: `${root}:group:jobs`,
+  groupTurns: `${root}:group:turns`,
+  groupLater: `${root}:group:later`,
+  groupHeld: `${root}:group:held`,
+  groupRunning: `${root}:group:running`,
+  groupOf: `${root}:group:of`,
+  groupLimits: `${root}:group:limits`,
+  groupStarts: `${root}:group:starts`,
+  groupQuiet: `${root}:group:quiet`
 })
 
 export const keysOf = (name: string): Keys => {
   const root = rootOf(name)
   const ready = Array.from({ length: LEVELS }, (_, level) => `${root}:ready:${level}`)
   const keys = keysUnder(root)
+  const ofGroups = groupKeysUnder(root)
+  const plain = [...Object.values(keys), ...ready.slice().reverse()]
+  const groups = Object.values(ofGroups)
   return {
     ...keys,
+    ...ofGroups,
     ready,
     sent: `${root}:sent`,
     taken: `${root}:taken`,
-    all: [...Object.values(keys), ...ready.slice().reverse()],
+    plain,
+    groups,
+    all: [...plain, ...groups],
     wake: `${root}:wake`,
     control: `${root}:control`,
     done: `${root}:wake:done`
@@ -130,9 +179,15 @@ export const LAST_READY = fields.length + LEVELS
 
 const inLua = (field: string): string => field.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
 
+const namesOf = (fields: ReadonlyArray<string>, before: number): string =>
+  fields.map((field, i) => `local ${inLua(field)} = KEYS[${before + i + 1}]`).join("\n")
+
+/** The names of the keys of the groups in Lua, when so many other keys stand before them. */
+export const groupNames = (before: number): string => namesOf(Object.keys(groupKeysUnder("")), before)
+
 /** The names of the keys in Lua: those above, with `_` for a capital, and `ready(level)`. */
 export const names = `
-${fields.map((field, i) => `local ${inLua(field)} = KEYS[${i + 1}]`).join("\n")}
+${namesOf(fields, 0)}
 local function ready(level)
   return KEYS[${LAST_READY} - level]
 end

@@ -31,3 +31,10 @@ export const ofWorker = (queue: string) => ({
   lost: tagged(jobs, { queue, outcome: "lost" }),
   seconds: tagged(seconds, { queue })
 })
+
+const fired = MetricKey.counter("effect_redis_queue_schedules_fired_total", {
+  description: "Slots of schedules that this process has fired",
+  incremental: true
+})
+
+export const firedBy = (queue: string) => tagged(fired, { queue })

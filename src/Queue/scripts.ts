@@ -7,6 +7,7 @@
 import * as Either from "effect/Either"
 import { constantKeys } from "../internal/constantKeys.js"
 import * as RedisScript from "../RedisScript.js"
+import * as groups from "./groupScripts.js"
 import { FIRST_READY, type Keys, LAST_READY, LEVELS, names } from "./keys.js"
 import * as results from "./resultScripts.js"
 
@@ -41,7 +42,9 @@ const MARKED = "'60000'"
  * - `forget(id)`: the job with all that belongs to it, but not what says in which state it is
  * - `event`, `over` and `publish` of `resultScripts.ts`
  */
-export const common = `${names}
+const commonFor = (keysBeforeGroups: number | undefined): string => {
+  const when = (lua: string): string => keysBeforeGroups === undefined ? "" : lua
+  return `${names}
 local cluster = string.sub(uses, 1, 1) == '1'
 ${results.telling}
 local time = redis.call('TIME')
@@ -61,7 +64,9 @@ local function level_of(id)
   return tonumber(redis.call('HGET', levels, id) or 0)
 end
 
-local function put(id, level, front)
+${keysBeforeGroups === undefined ? "" : groups.moving(keysBeforeGroups)}local function put(id, level, front)${
+    when(groups.putting)
+  }
   redis.call(front and 'LPUSH' or 'RPUSH', ready(level), id)
   fresh = true
 end
@@ -109,7 +114,7 @@ local function free(id, at_once)
       redis.call('HSET', unique, key, other)
       redis.call('HSET', unique_of, other, key)
       if level ~= '0' then redis.call('HSET', levels, other, level) end
-      if deadline ~= '-' then redis.call('HSET', deadlines, other, deadline) end
+      if deadline ~= '-' then redis.call('HSET', deadlines, other, deadline) end${when(groups.following)}
       event('added', other)
       return enter(other, tonumber(level), tonumber(due))
     end
@@ -127,12 +132,20 @@ local function forget(id)
   redis.call('HDEL', deadlines, id)
   redis.call('HDEL', progress, id)
   redis.call('HDEL', logs, id)
-  redis.call('SREM', cancelled, id)
   event('removed', id)
   over(id)
+  redis.call('SREM', cancelled, id)${when(groups.forgetting)}
   free(id, true)
 end
 `
+}
+
+/** For producers and workers: behind the keys of a queue is the one that remembers their last call. */
+const common = commonFor(undefined)
+const commonOfGroups = commonFor(LAST_READY + 1)
+
+/** For all else, which treats every queue as one with groups. */
+export const moving = commonFor(LAST_READY)
 
 /** What a job is enqueued with besides its envelope; `undefined` when there is nothing. */
 export interface Extras {
@@ -168,7 +181,11 @@ export interface Received {
  * What the server remembers the last call of somebody by, and in which order scripts get it: behind the keys of the
  * queue, or those of them that `add` needs.
  */
-export const keysFor = ({ all }: Keys, memory: string): ReadonlyArray<string> => constantKeys([...all, memory])
+export const keysFor = ({ plain }: Keys, memory: string): ReadonlyArray<string> => constantKeys([...plain, memory])
+
+/** The same for queues with groups. */
+export const keysForGroups = ({ groups, plain }: Keys, memory: string): ReadonlyArray<string> =>
+  constantKeys([...plain, memory, ...groups])
 
 export const keysForAdd = ({ jobs, marker, ready }: Keys, memory: string): ReadonlyArray<string> =>
   constantKeys([jobs, ready[0]!, marker, memory])
@@ -212,26 +229,10 @@ const NONE: ReadonlyArray<never> = []
 const { flag, switches } = results
 
 /**
- * Adds jobs. With `all` either every one that is not a duplicate is added, or none. O(n) with n jobs, and O(log m) for
- * each delayed one with m of them.
- *
- * KEYS those of the queue, and that of the producer. ARGV call, switches, channel, limit of the queue or 0,
- * whether all, and for each job id, envelope and extras.
- * Returns a letter for each job, and behind a line end the ids that others have instead, with NUL between them.
+ * Lua that adds jobs, behind what moves them and `local limit`, the limit of the queue or 0: `add(id, envelope, extras)` for
+ * each, which gives a letter of `Received` and puts the ids of others into `ids`, and `added()` at the end.
  */
-export const enqueue = RedisScript.make({
-  name: "queue.enqueue",
-  idempotent: true,
-  lua: `
-local memory = KEYS[${LAST_READY + 1}]
-local last = redis.call('GET', memory)
-if last then
-  local call, reply = string.match(last, '^(%d+) (.*)$')
-  if tonumber(call) >= tonumber(ARGV[1]) then return reply end
-end
-local uses, channel = ARGV[2], ARGV[3]
-${common}
-local limit = tonumber(ARGV[4])
+const addingFor = (grouped: boolean): string => `
 local size = limit > 0 and redis.call('HLEN', jobs) - redis.call('ZCARD', dead) - redis.call('ZCARD', kept) or 0
 local outcomes, ids = {}, {}
 local by_level, postponed = {}, {}
@@ -274,13 +275,13 @@ local function holder(key)
   return id
 end
 
-local function add(id, envelope, extras)
+${grouped ? groups.enqueueing(CHUNK) : ""}local function add(id, envelope, extras)
   if redis.call('HEXISTS', jobs, id) == 1 then
     ids[#ids + 1] = id
     return 'd'
-  end
+  end${grouped ? groups.reading : ""}
   if extras == '' then
-    if not admit(id, envelope) then return 'f' end
+    if not admit(id, envelope) then return 'f' end${grouped ? groups.addingPlain : ""}
     event('added', id)
     add_ready(id, 0)
     return 'a'
@@ -297,10 +298,12 @@ local function add(id, envelope, extras)
       forget(other)
       outcome = 'r'
     elseif mode == 'k' and redis.call('HEXISTS', unique_next, key) == 1 then
-      redis.call('HSET', unique_next, key, string.format('%s %.0f %s ', level, due, deadline) .. id .. '\\0' .. envelope)
+      redis.call('HSET', unique_next, key, string.format('%s %.0f %s ', level, due, deadline) .. id .. '\\0' .. envelope${
+  grouped ? groups.addingFollower : ""
+})
       return 'k'
     elseif mode == 'k' and redis.call('HEXISTS', jobs, other) == 1 then
-      redis.call('HSET', jobs, other, envelope)
+      redis.call('HSET', jobs, other, envelope)${grouped ? groups.addingInPlace : ""}
       ids[#ids + 1] = other
       return 'i'
     else
@@ -315,13 +318,52 @@ local function add(id, envelope, extras)
   if deadline ~= '-' then redis.call('HSET', deadlines, id, deadline) end
   if due > now then
     delay(id, due)
-    postponed[id] = true
+    postponed[id] = true${grouped ? groups.addingDelayed + groups.addingReady : ""}
   else
     add_ready(id, tonumber(level))
   end
   return outcome
 end
 
+local function added()
+  ${grouped ? "flush()\n  " : ""}for level, list in pairs(by_level) do
+    fresh = true
+    for i = 1, #list, ${CHUNK} do
+      redis.call('RPUSH', ready(level), unpack(list, i, math.min(i + ${CHUNK - 1}, #list)))
+    end
+  end
+  -- A worker that sleeps until the first is due has to know that there is an earlier one.
+  if fresh or next(postponed) and postponed[redis.call('ZRANGE', delayed, 0, 0)[1]] then mark() end
+  publish()
+end
+`
+
+/** Behind `moving`. */
+export const adding = addingFor(true)
+
+/**
+ * Adds jobs. With `all` either every one that is not a duplicate is added, or none. O(n) with n jobs, and O(log m) for
+ * each delayed one with m of them.
+ *
+ * KEYS those of the queue, and that of the producer. ARGV call, whether it is a Cluster, channel, limit of the queue or 0,
+ * whether all, and for each job id, envelope and extras.
+ * Returns a letter for each job, and behind a line end the ids that others have instead, with NUL between them.
+ */
+const enqueueFor = (grouped: boolean) =>
+  RedisScript.make({
+    name: "queue.enqueue",
+    idempotent: true,
+    lua: `
+local memory = KEYS[${LAST_READY + 1}]
+local last = redis.call('GET', memory)
+if last then
+  local call, reply = string.match(last, '^(%d+) (.*)$')
+  if tonumber(call) >= tonumber(ARGV[1]) then return reply end
+end
+local uses, channel = ARGV[2], ARGV[3]
+${grouped ? commonOfGroups : common}
+local limit = tonumber(ARGV[4])
+${addingFor(grouped)}
 local first = 6
 local refused = false
 if ARGV[5] == '1' and limit > 0 then
@@ -332,39 +374,36 @@ end
 for i = first, #ARGV, 3 do
   outcomes[#outcomes + 1] = refused and 'f' or add(ARGV[i], ARGV[i + 1], ARGV[i + 2])
 end
-for level, list in pairs(by_level) do
-  fresh = true
-  for i = 1, #list, ${CHUNK} do
-    redis.call('RPUSH', ready(level), unpack(list, i, math.min(i + ${CHUNK - 1}, #list)))
-  end
-end
--- A worker that sleeps until the first is due has to know that there is an earlier one.
-if fresh or next(postponed) and postponed[redis.call('ZRANGE', delayed, 0, 0)[1]] then mark() end
-publish()
+added()
 local reply = table.concat(outcomes)
 if #ids > 0 then reply = reply .. '\\n' .. table.concat(ids, '\\0') end
 redis.call('SET', memory, ARGV[1] .. ' ' .. reply, 'PX', '${REMEMBERED}')
 return reply`,
-  params: (
-    { call, keys }: Caller,
-    notices: Notices,
-    limit: number,
-    all: boolean,
-    jobs: ReadonlyArray<string>
-  ) => ({
-    keys,
-    args: [String(call), switches(notices), notices.wake, String(limit), flag(all), ...jobs]
-  }),
-  result: (reply): Either.Either<Received, string> => {
-    if (typeof reply !== "string") return Either.left("a letter for each job")
-    const end = reply.indexOf("\n")
-    return Either.right(
-      end < 0
-        ? { outcomes: reply, ids: [] }
-        : { outcomes: reply.slice(0, end), ids: reply.slice(end + 1).split("\0") }
-    )
-  }
-})
+    params: (
+      { call, keys }: Caller,
+      notices: Notices,
+      limit: number,
+      all: boolean,
+      jobs: ReadonlyArray<string>
+    ) => ({
+      keys,
+      args: [String(call), switches(notices), notices.wake, String(limit), flag(all), ...jobs]
+    }),
+    result: (reply): Either.Either<Received, string> => {
+      if (typeof reply !== "string") return Either.left("a letter for each job")
+      const end = reply.indexOf("\n")
+      return Either.right(
+        end < 0
+          ? { outcomes: reply, ids: [] }
+          : { outcomes: reply.slice(0, end), ids: reply.slice(end + 1).split("\0") }
+      )
+    }
+  })
+
+export const enqueue = enqueueFor(false)
+
+/** The same for queues with groups. */
+export const enqueueInGroups = enqueueFor(true)
 
 /**
  * Adds jobs that have nothing besides their envelopes, and ids that nobody else has. O(n) with n jobs.
@@ -409,12 +448,38 @@ return 1`,
   result: RedisScript.number
 })
 
+/** Takes jobs from the lists until there are `take`, or sets `drained`. */
+const popReady = `-- What was removed is skipped in portions, so that much of it holds up nobody else.
+local tries = 0
+while #ids < take and tries < ${CHUNK} do
+  tries = tries + 1
+  local popped = redis.call('LMPOP', ${LEVELS}, ${lists}, 'LEFT', 'COUNT', take - #ids)
+  if not popped then
+    drained = true
+    break
+  end
+  local level = 0
+  for i = ${FIRST_READY}, ${LAST_READY} do
+    if KEYS[i] == popped[1] then level = ${LAST_READY} - i end
+  end
+  local batch = popped[2]
+  local texts = redis.call('HMGET', jobs, unpack(batch))
+  for i, id in ipairs(batch) do
+    if not (some_removed and skips(level, id)) and texts[i] then
+      local n = #ids + 1
+      ids[n], envelopes[n], found[n] = id, texts[i], level
+    end
+  end
+end`
+
 /** What `work` is told about a queue, beyond its keys. */
 export interface Terms extends Notices {
   /** In milliseconds. */
   readonly lease: number
   readonly deadCount: number
   readonly deadAge: number
+  /** The limits of its groups, if it has groups. */
+  readonly groups?: groups.GroupLimits | undefined
 }
 
 /** What a worker got. Those without an envelope were not meant for it, but count in the numbering of its leases. */
@@ -454,15 +519,16 @@ export interface Claimed {
  * taken ids, envelopes, levels, failures, deadlines and whether they are cancelled, and whether the
  * queue has limits.
  */
-export const work = RedisScript.make({
-  name: "queue.work",
-  idempotent: true,
-  lua: `
+const workFor = (grouped: boolean) =>
+  RedisScript.make({
+    name: "queue.work",
+    idempotent: true,
+    lua: `${grouped ? groups.opening : ""}
 local memory = KEYS[${LAST_READY + 1}]
 local call, worker = ARGV[1], ARGV[4]
 local uses, channel = ARGV[2], ARGV[3]
 local want, lease = tonumber(ARGV[5]), ARGV[7]
-${common}${results.settling}
+${grouped ? commonOfGroups : common}${results.settling}
 local function member(i, id)
   return worker .. ':' .. call .. ':' .. i .. '|' .. id
 end
@@ -505,7 +571,7 @@ local lost = {}
 for i = 10, #ARGV, 2 do
   local owned, outcome = ARGV[i], ARGV[i + 1]
   if redis.call('ZREM', leases, owned) == 1 then
-    local id = string.match(owned, '|(.*)$')
+    local id = string.match(owned, '|(.*)$')${grouped ? groups.releasing("owned") : ""}
     local kind = string.sub(outcome, 1, 1)
     if kind == 'c' then
       completed[#completed + 1] = id
@@ -549,7 +615,9 @@ for i = 1, #completed, ${CHUNK} do
     keep(completed, given, i, last, rare)
   else
     redis.call('HDEL', jobs, unpack(completed, i, last))
-  end
+  end${
+      grouped ? "\n  redis.call('HDEL', group_of, unpack(completed, i, last))" : ""
+    }
   if rare then
     if keeps == 0 then
       redis.call('HDEL', levels, unpack(completed, i, last))
@@ -574,8 +642,8 @@ if died > 0 then
     redis.call('ZREM', dead, unpack(ids))
     redis.call('HDEL', dead_info, unpack(ids))
     redis.call('HDEL', jobs, unpack(ids))
-    redis.call('HDEL', levels, unpack(ids))
     redis.call('HDEL', logs, unpack(ids))
+    redis.call('HDEL', levels, unpack(ids))${grouped ? "\n    redis.call('HDEL', group_of, unpack(ids))" : ""}
   end
   local too_many = math.min(redis.call('ZCARD', dead) - ARGV[8], ${CHUNK})
   if too_many > 0 then drop(redis.call('ZRANGE', dead, 0, too_many - 1)) end
@@ -585,13 +653,15 @@ end
 local settings = redis.call('HMGET', meta, 'paused', 'concurrency', 'limit', 'window')
 local paused = settings[1]
 local first_due
-if settings[2] or settings[3] then want = want - ARGV[6] end
+${grouped ? groups.limiting : ""}if settings[2] or settings[3]${
+      grouped ? " or group_limited" : ""
+    } then want = want - ARGV[6] end
 
 if want > 0 then
   local ended = redis.call('ZRANGE', leases, '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)
   for i = #ended, 1, -1 do
     local id = string.match(ended[i], '|(.*)$')
-    redis.call('ZREM', leases, ended[i])
+    redis.call('ZREM', leases, ended[i])${grouped ? groups.releasing("ended[i]") : ""}
     redis.call('HINCRBY', failures, id, 1)
     event('stalled', id)
     halted(id)
@@ -626,28 +696,7 @@ local ids, envelopes, found = {}, {}, {}
 local take = math.min(want, room, ${CHUNK})
 local drained = false
 local some_removed = rare and take > 0 and redis.call('EXISTS', removed) == 1
--- What was removed is skipped in portions, so that much of it holds up nobody else.
-local tries = 0
-while #ids < take and tries < ${CHUNK} do
-  tries = tries + 1
-  local popped = redis.call('LMPOP', ${LEVELS}, ${lists}, 'LEFT', 'COUNT', take - #ids)
-  if not popped then
-    drained = true
-    break
-  end
-  local level = 0
-  for i = ${FIRST_READY}, ${LAST_READY} do
-    if KEYS[i] == popped[1] then level = ${LAST_READY} - i end
-  end
-  local batch = popped[2]
-  local texts = redis.call('HMGET', jobs, unpack(batch))
-  for i, id in ipairs(batch) do
-    if not (some_removed and skips(level, id)) and texts[i] then
-      local n = #ids + 1
-      ids[n], envelopes[n], found[n] = id, texts[i], level
-    end
-  end
-end
+${grouped ? groups.claiming(popReady, lists) : popReady}
 
 local taken = #ids
 if taken > 0 then
@@ -684,7 +733,7 @@ end
 -- Others take what is left, or learn when they may. On a Cluster all were told when it came, unless that was now.
 if
   not drained and (room > taken or refill and want == taken) and (not cluster or fresh or settings[2] or settings[3])
-  and redis.call('EXISTS', ${lists}) > 0
+  and redis.call('EXISTS', ${lists}${grouped ? ", group_turns" : ""}) > 0
 then
   mark()
 end
@@ -715,52 +764,61 @@ if first_due and room > taken then
     mark()
   end
 end
-
+${grouped ? groups.asking : ""}
 redis.call('SET', memory, call .. ' ' .. table.concat(lost, ',') .. ' ' .. table.concat(ids, '\\0'), 'PX', string.format('%.0f', math.max(${REMEMBERED}, 2 * lease)))
-return reply(table.concat(lost, ','), ids, envelopes, found, next, (settings[2] or settings[3]) and 1 or 0)`,
-  params: (
-    { call, keys }: Caller,
-    worker: string,
-    terms: Terms,
-    want: number,
-    ahead: number,
-    settles: ReadonlyArray<string>
-  ) => ({
-    keys,
-    args: [
-      String(call),
-      switches(terms),
-      terms.wake,
-      worker,
-      String(want),
-      String(ahead),
-      String(terms.lease),
-      String(terms.deadCount),
-      String(terms.deadAge),
-      ...settles
-    ]
-  }),
-  result: (reply): Either.Either<Claimed, string> => {
-    if (!Array.isArray(reply) || reply.length !== 10) return Either.left("jobs")
-    const [lost, next, now, ids, envelopes, levels, failures, deadlines, cancelled, limited]: ReadonlyArray<any> = reply
-    return typeof lost === "string" && typeof next === "number" && typeof now === "number" && Array.isArray(ids) &&
-        Array.isArray(envelopes) && Array.isArray(levels) && Array.isArray(failures) && Array.isArray(deadlines) &&
-        Array.isArray(cancelled)
-      ? Either.right({
-        lost: lost === "" ? [] : lost.split(",").map(Number),
-        next,
-        now,
-        ids,
-        envelopes,
-        levels,
-        failures,
-        deadlines,
-        cancelled,
-        limited: limited === 1
-      })
-      : Either.left("jobs")
-  }
-})
+return reply(table.concat(lost, ','), ids, envelopes, found, next, (settings[2] or settings[3]${
+      grouped ? " or group_limited" : ""
+    }) and 1 or 0)`,
+    params: (
+      { call, keys }: Caller,
+      worker: string,
+      terms: Terms,
+      want: number,
+      ahead: number,
+      settles: ReadonlyArray<string>
+    ) => ({
+      keys,
+      args: [
+        String(call),
+        switches(terms),
+        terms.wake,
+        worker,
+        String(want),
+        String(ahead),
+        String(terms.lease),
+        String(terms.deadCount),
+        String(terms.deadAge),
+        ...settles,
+        ...(grouped ? [groups.limitsText(terms.groups ?? groups.NO_LIMITS)] : [])
+      ]
+    }),
+    result: (reply): Either.Either<Claimed, string> => {
+      if (!Array.isArray(reply) || reply.length !== 10) return Either.left("jobs")
+      const [lost, next, now, ids, envelopes, levels, failures, deadlines, cancelled, limited]: ReadonlyArray<any> =
+        reply
+      return typeof lost === "string" && typeof next === "number" && typeof now === "number" && Array.isArray(ids) &&
+          Array.isArray(envelopes) && Array.isArray(levels) && Array.isArray(failures) && Array.isArray(deadlines) &&
+          Array.isArray(cancelled)
+        ? Either.right({
+          lost: lost === "" ? [] : lost.split(",").map(Number),
+          next,
+          now,
+          ids,
+          envelopes,
+          levels,
+          failures,
+          deadlines,
+          cancelled,
+          limited: limited === 1
+        })
+        : Either.left("jobs")
+    }
+  })
+
+export const work = workFor(false)
+
+/** The same for queues with groups. */
+export const workInGroups = workFor(true)
 
 /**
  * What `work` does for a queue in which nothing is out of the ordinary, at half the cost: jobs that are complete, and that

@@ -701,7 +701,8 @@ export const controlSuite = (
           error: Option.some("Error: no route"),
           failures: 2,
           attempts: 2,
-          priority: 2
+          priority: 2,
+          group: Option.none()
         })
         assert.include(Option.getOrThrow(cause), "no route")
         assert.isAtMost(Math.abs(DateTime.toEpochMillis(failedAt) - DateTime.toEpochMillis(enqueuedAt)), 60_000)

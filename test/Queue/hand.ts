@@ -20,9 +20,13 @@ export const makeHand = <A, B>(definition: Definition<A, B>, lease = 60_000) =>
     const keys = keysOf(definition.name)
     const worker = fresh("hand")
     let call = 0
-    const ask = (want: number, settles: ReadonlyArray<string>) =>
+    let asked = 0
+    const ask = (want: number, settles: ReadonlyArray<string>, repeated = false) =>
       Effect.suspend(() => {
-        call++
+        if (!repeated) {
+          call++
+          asked = want
+        }
         const number = call
         return Effect.map(
           work(
@@ -41,6 +45,7 @@ export const makeHand = <A, B>(definition: Definition<A, B>, lease = 60_000) =>
           ),
           (claimed) => ({
             lost: claimed.lost,
+            next: claimed.next,
             taken: claimed.ids.map((id, i): Taken => ({ id, member: `${worker}:${number}:${i + 1}|${id}` }))
           })
         )
@@ -50,11 +55,16 @@ export const makeHand = <A, B>(definition: Definition<A, B>, lease = 60_000) =>
     return {
       /** Takes up to so many jobs. */
       take: (want: number) => Effect.map(ask(want, []), ({ taken }) => taken),
+      /** The same, and when it makes sense to ask again. */
+      ask: (want: number) => ask(want, []),
       /** Takes the next one, which has to be there. */
       next: Effect.map(ask(1, []), ({ taken: [first] }) => {
         assert.isDefined(first)
         return first
       }),
+      /** The last call once more, which was to take jobs. */
+      again: Effect.suspend(() => Effect.map(ask(asked, [], true), ({ taken }) => taken)),
+      postpone: (millis: number) => settle(`p${millis}`),
       complete: settle("c"),
       /** With the JSON of a result. */
       completeWith: (json: string) => settle(`c${json}`),

@@ -16,16 +16,17 @@ export const work = (
   settles: ReadonlyArray<string>
 ) => {
   const memory = `${keys.taken}:${worker}`
+  const inGroups = terms.groups !== undefined
   const other = client.eval(
-    scripts.work,
-    { keys: scripts.keysFor(keys, memory), call },
+    inGroups ? scripts.workInGroups : scripts.work,
+    { keys: (inGroups ? scripts.keysForGroups : scripts.keysFor)(keys, memory), call },
     worker,
     terms,
     want,
     0,
     settles
   )
-  const completed = scripts.completedOf(terms, settles, want)
+  const completed = inGroups ? undefined : scripts.completedOf(terms, settles, want)
   return completed === undefined ? other : Effect.flatMap(
     client.eval(
       scripts.workPlainly,

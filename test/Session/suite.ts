@@ -562,12 +562,12 @@ export const suite = (
 
     it.effect("a session that is over is told when the next script of its user finds it", () =>
       Effect.gen(function*() {
-        const sessions = yield* open("found", { idleTimeout: "500 millis", touchEvery: 0 })
+        const sessions = yield* open("found", { idleTimeout: "1 second", touchEvery: 0 })
         const { all: events } = yield* collect(sessions, time)
         const over = yield* sessions.create({ userId: "u", data })
-        yield* elapse("300 millis")
+        yield* elapse("550 millis")
         const alive = yield* sessions.create({ userId: "u", data })
-        yield* elapse("300 millis")
+        yield* elapse("550 millis")
         assert.isFalse(yield* sessions.isValid(over.token))
         assert.strictEqual((yield* events).filter(({ _tag }) => _tag === "Expired").length, 0)
         yield* sessions.touch(alive.token)
@@ -578,12 +578,12 @@ export const suite = (
 
     it.effect("a login removes what is over, and tells it, when there is room anyway", () =>
       Effect.gen(function*() {
-        const sessions = yield* open("replaced", { idleTimeout: "500 millis", touchEvery: 0 })
+        const sessions = yield* open("replaced", { idleTimeout: "1 second", touchEvery: 0 })
         const { all: events } = yield* collect(sessions, time)
         const over = yield* sessions.create({ userId: "u", data })
-        yield* elapse("300 millis")
+        yield* elapse("550 millis")
         const alive = yield* sessions.create({ userId: "u", data })
-        yield* elapse("300 millis")
+        yield* elapse("550 millis")
         const last = yield* sessions.create({ userId: "u", data })
         yield* eventually(Effect.map(events, (all) => all.length === 4))
         assert.deepStrictEqual(

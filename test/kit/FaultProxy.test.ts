@@ -54,6 +54,33 @@ describe("FaultProxy", () => {
       assert.include(String(silent.error), "no reply")
     }))
 
+  it.scopedLive("holds back requests, and keeps their order when that ends", () =>
+    Effect.gen(function*() {
+      const proxy = yield* make
+      yield* proxy.delay(200)
+      const socket = Net.connect(proxy.port, proxy.host)
+      yield* Effect.addFinalizer(() => Effect.sync(() => socket.destroy()))
+      const parser = new Resp.Parser()
+      const replies: Array<Resp.Reply> = []
+      socket.on("data", (chunk) => parser.push(chunk).forEach(({ value }) => replies.push(value)))
+      socket.write("*2\r\n$4\r\nECHO\r\n$5\r\nfirst\r\n")
+      const seen = Effect.map(proxy.commandsSeen, (seen) => seen.get("ECHO"))
+      yield* Effect.repeat(Effect.delay(seen, 5), { until: (n) => n === 1 })
+      yield* proxy.delay(0)
+      socket.write("*2\r\n$4\r\nECHO\r\n$6\r\nsecond\r\n")
+      yield* Effect.repeat(Effect.delay(Effect.sync(() => replies.length), 5), { until: (n) => n === 2 })
+      assert.deepStrictEqual(replies, ["first", "second"])
+    }))
+
+  it.scopedLive("rewrites what the server says", () =>
+    Effect.gen(function*() {
+      const proxy = yield* FaultProxy.make(
+        serverAddress(),
+        (chunk) => Buffer.from(chunk.toString("latin1").replace("there", "here!"), "latin1")
+      )
+      assert.strictEqual(yield* ask(proxy, ["ECHO", "over there"]), "over here!")
+    }))
+
   it.scopedLive("cuts", () =>
     Effect.gen(function*() {
       const proxy = yield* make

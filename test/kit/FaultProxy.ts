@@ -39,13 +39,19 @@ interface Pair {
   readonly replies: Resp.Parser
   /** For each command whose reply is still to come, what happens to that. */
   readonly expected: Array<"pass" | "swallow" | "swallow-and-cut">
+  /** Requests that wait for their delay. */
+  readonly held: Array<Buffer>
   stalled: boolean
 }
 
-export const make = (server: {
-  readonly host: string
-  readonly port: number
-}): Effect.Effect<FaultProxy, never, Scope.Scope> =>
+/**
+ * With `rewrite`, which changes what the server says, for example addresses in it, it does not look into what passes: it is
+ * much cheaper then, sees no commands, and can't drop replies.
+ */
+export const make = (
+  server: { readonly host: string; readonly port: number },
+  rewrite?: (chunk: Buffer) => Buffer
+): Effect.Effect<FaultProxy, never, Scope.Scope> =>
   Effect.gen(function*() {
     const pairs = new Set<Pair>()
     const seen = new Map<string, number>()
@@ -86,6 +92,7 @@ export const make = (server: {
         requests: new Resp.Parser(),
         replies: new Resp.Parser(),
         expected: [],
+        held: [],
         stalled: stalled !== undefined
       }
       pairs.add(pair)
@@ -99,13 +106,22 @@ export const make = (server: {
           pair.stalled = true
           return
         }
-        for (const { value } of pair.requests.push(chunk)) onCommand(pair, value)
-        if (delay === 0) upstream.write(chunk)
-        else setTimeout(() => upstream.write(chunk), delay)
+        if (rewrite === undefined) { for (const { value } of pair.requests.push(chunk)) onCommand(pair, value) }
+        // What is held back keeps its place, also before what comes when the delay is over.
+        if (delay === 0 && pair.held.length === 0) {
+          upstream.write(chunk)
+          return
+        }
+        pair.held.push(chunk)
+        setTimeout(() => void upstream.write(pair.held.shift() ?? ""), delay)
       })
       upstream.on("data", (chunk) => {
         if (stalls("replies")) {
           pair.stalled = true
+          return
+        }
+        if (rewrite !== undefined) {
+          client.write(rewrite(chunk))
           return
         }
         // Only the replies to known commands can be told apart; a subscriber gets more than it asks for.

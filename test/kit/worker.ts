@@ -15,14 +15,16 @@ export interface Worker {
   readonly exit: Effect.Effect<number | null>
 }
 
-/** Runs a module with a task as its argument, until the scope closes. */
+/** Runs a module with a task as its argument, until the scope closes. One that is a program already runs as it is. */
 export const start = (module: URL, task: object): Effect.Effect<Worker, never, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
       Effect.sync(() =>
-        spawn(process.execPath, [...viteNode, fileURLToPath(module), JSON.stringify(task)], {
-          stdio: ["pipe", "pipe", "inherit"]
-        })
+        spawn(
+          process.execPath,
+          [...(module.pathname.endsWith(".js") ? [] : viteNode), fileURLToPath(module), JSON.stringify(task)],
+          { stdio: ["pipe", "pipe", "inherit"] }
+        )
       ),
       (child) => Effect.sync(() => void child.kill("SIGKILL"))
     ),

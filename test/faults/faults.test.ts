@@ -1,0 +1,121 @@
+/**
+ * The reliability suite, for a moment; `npm run test:faults` runs it for as long as one likes.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { judgeSums } from "./counts.js"
+import { judgeHistory } from "./events.js"
+import { judgeUses } from "./limits.js"
+import { judgeHolds, judgeStore, judgeTokens } from "./locks.js"
+import { judgeJumps } from "./messages.js"
+import { judgeChat } from "./rooms.js"
+import { run, table } from "./run.js"
+import { dice } from "./servers.js"
+import { judgeReader } from "./streams.js"
+
+const say = () => Effect.void
+
+describe("the reliability suite", { concurrent: true }, () => {
+  for (const on of ["cluster", "sentinel"] as const) {
+    it.live(`finds nothing on ${on}`, () =>
+      Effect.gen(function*() {
+        const report = yield* run({ on, seconds: 8, seed: Number(process.env.FAULTS_SEED ?? 1), processes: 2, say })
+        const wrong = report.verdicts.filter(({ violations }) => violations.length > 0)
+        assert.deepStrictEqual(wrong, [], table(report).join("\n"))
+        for (const { checks, promise } of report.verdicts) assert.isAbove(checks, 0, promise)
+        assert.isAbove(report.faults.size, 0)
+      }), 240_000)
+  }
+
+  it.live("finds every bug that is planted", () =>
+    Effect.gen(function*() {
+      const report = yield* run({ on: "sentinel", seconds: 12, seed: 1, processes: 2, planted: true, say })
+      const blind = report.verdicts.filter(({ violations }) => violations.length === 0).map(({ promise }) => promise)
+      assert.deepStrictEqual(blind, [], table(report).join("\n"))
+    }), 240_000)
+})
+
+describe("what the reliability suite takes for wrong", () => {
+  const wrong = (verdict: { readonly violations: ReadonlyArray<string> }) => verdict.violations.length
+
+  it("a fenced store: a smaller token, a token of two, a write over what was not read", () => {
+    assert.strictEqual(wrong(judgeStore([[1, "a", -1, 0], [1, "a", 0, 0], [2, "b", -1, 1], [2, "b", 1, 1]])), 0)
+    assert.strictEqual(wrong(judgeStore([[2, "b", -1, 0], [1, "a", -1, 0]])), 1)
+    assert.strictEqual(wrong(judgeStore([[1, "a", -1, 0], [1, "b", -1, 0]])), 1)
+    assert.strictEqual(wrong(judgeStore([[1, "a", -1, 0], [1, "a", 0, 1]])), 1)
+  })
+
+  it("tokens: one that is not larger than one given before, and none of those given at the same time", () => {
+    const grant = (token: number, from: number, to: number) => ({ name: "a", token, from, to })
+    assert.strictEqual(wrong(judgeTokens([grant(1, 0, 10), grant(2, 11, 20)])), 0)
+    assert.strictEqual(wrong(judgeTokens([grant(2, 0, 10), grant(1, 5, 20)])), 0)
+    assert.strictEqual(wrong(judgeTokens([grant(2, 0, 10), grant(1, 11, 20)])), 1)
+    assert.strictEqual(wrong(judgeTokens([grant(2, 0, 10), grant(2, 5, 20)])), 1)
+  })
+
+  it("holders: more than allowed at a moment, counted until their end or that of their lease", () => {
+    const hold = (id: string, from: number, to: number, n = 1) => ({ id, name: "a", n, from, to })
+    const holds = [hold("a", 0, 100), hold("b", 50, 150)]
+    assert.strictEqual(wrong(judgeHolds(holds, new Map(), 1)), 1)
+    assert.strictEqual(wrong(judgeHolds(holds, new Map([["a", 50]]), 1)), 0)
+    assert.strictEqual(wrong(judgeHolds(holds, new Map(), 2)), 0)
+    assert.strictEqual(wrong(judgeHolds([hold("a", 0, 100), hold("b", 50, 150, 2)], new Map(), 2)), 1)
+    assert.strictEqual(wrong(judgeHolds([hold("a", 0, 100), hold("b", 101, 150)], new Map(), 1)), 0)
+  })
+
+  it("limits: more in a window than the algorithm allows, when it is certain that they were in it", () => {
+    const uses = (policy: string, n: number, took = 1) =>
+      Array.from({ length: n }, (_, i) => ({ policy, id: "a", from: i * 10, to: i * 10 + took }))
+    assert.strictEqual(wrong(judgeUses(uses("sliding-window", 5))), 0)
+    assert.isAbove(wrong(judgeUses(uses("sliding-window", 6))), 0)
+    assert.strictEqual(wrong(judgeUses(uses("sliding-window", 6, 999))), 0)
+    assert.strictEqual(wrong(judgeUses(uses("gcra", 10))), 0)
+    assert.isAbove(wrong(judgeUses(uses("gcra", 11))), 0)
+  })
+
+  it("messages: an acknowledged one that was missed, unless a Gap stood there", () => {
+    const acknowledged = new Map([["a", new Set([1, 2, 4, 5])]])
+    const jump = (from: number, to: number, told = false) => judgeJumps([{ topic: "a", from, to, told }], acknowledged)
+    assert.strictEqual(wrong(jump(1, 4)), 1)
+    assert.strictEqual(wrong(jump(1, 4, true)), 0)
+    assert.strictEqual(wrong(jump(2, 4)), 0)
+  })
+
+  it("readers: what comes twice, back, or not at all; what a failover has lost explains what is missing before it", () => {
+    const ids = (...times: ReadonlyArray<number>) => times.map((time) => `${time}-0`)
+    const stored = new Set(ids(1, 2, 3, 5))
+    assert.strictEqual(wrong(judgeReader(ids(1, 2, 3, 5), stored, ids(1, 2, 3, 5))), 0)
+    assert.strictEqual(wrong(judgeReader(ids(1, 2, 2), stored, [])), 1)
+    assert.strictEqual(wrong(judgeReader(ids(1, 3, 2), stored, [])), 1)
+    assert.strictEqual(wrong(judgeReader(ids(1, 3, 5), stored, ids(2))), 1)
+    assert.strictEqual(wrong(judgeReader(ids(1, 4, 5), stored, ids(3))), 0)
+    assert.strictEqual(wrong(judgeReader(ids(2, 3), stored, ids(1, 5))), 0)
+  })
+
+  it("histories: a hole, an event twice", () => {
+    const event = (id: string, version: number) => ({ aggregate: "a", id, version, position: `${version}-0` })
+    assert.strictEqual(wrong(judgeHistory([event("x", 1), event("y", 2)])), 0)
+    assert.strictEqual(wrong(judgeHistory([event("x", 1), event("y", 3)])), 1)
+    assert.strictEqual(wrong(judgeHistory([event("x", 1), event("x", 2)])), 1)
+  })
+
+  it("sums: less than was confirmed, more than was possible", () => {
+    const judge = (sum: number | undefined) =>
+      judgeSums(new Map(sum === undefined ? [] : [["a", sum]]), new Map([["a", 5]]), new Map([["a", 7]])).length
+    assert.deepStrictEqual([4, 5, 7, 8, undefined].map(judge), [1, 0, 0, 1, 1])
+  })
+
+  it("chats: a hole, a message twice, one that did not come; not after it was told that some are lost", () => {
+    const heard = (...offsets: ReadonlyArray<number>) =>
+      offsets.map((offset) => offset < 0 ? "lost" as const : { epoch: "e", offset, id: `m${offset}` })
+    assert.strictEqual(wrong(judgeChat(heard(1, 2, 3), new Map([["m2", 2]]))), 0)
+    assert.strictEqual(wrong(judgeChat(heard(1, 3), new Map([["m2", 2]]))), 2)
+    assert.isAbove(wrong(judgeChat(heard(1, 2, 2), new Map())), 0)
+    assert.strictEqual(wrong(judgeChat(heard(1, -1, 3), new Map([["m2", 2]]))), 0)
+  })
+
+  it("has a seed that repeats what happens", () => {
+    const [one, other] = [dice(7), dice(7)]
+    assert.deepStrictEqual([one(), one()], [other(), other()])
+  })
+})
