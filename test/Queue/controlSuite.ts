@@ -303,6 +303,7 @@ export const controlSuite = (
             priority: 2,
             failures: 0,
             attempts: 9,
+            group: Option.none(),
             at: undefined,
             enqueuedAt: undefined
           }
