@@ -100,6 +100,20 @@ const ours = (
     return player
   })
 
+/** The same with a handler that takes as many jobs at once as the others have handlers. */
+const inBatches = Effect.gen(function*() {
+  const player = yield* ours("ours, in batches", 0)
+  const worker = Context.get(yield* services, Queue.Queue)
+  return {
+    ...player,
+    work: (size: number, handle: Handler) =>
+      worker.makeBatchWorker(Emails, (jobs) => Effect.sync(() => jobs.forEach(({ payload }) => handle(payload))), {
+        size,
+        within: "10 millis"
+      })
+  }
+})
+
 /** As `ours`, but each job has one of the groups. */
 const inGroups = Effect.gen(function*() {
   const player = yield* ours("ours, in 100 groups", 0)
@@ -321,6 +335,15 @@ const process100With = (what: "events" | "results", queue: typeof WithEvents): C
     100,
     Effect.all([ours(`ours, with ${what}`, 0, queue), ours("the plain queue", 0), theirs])
   )
+/** What a batch costs for each of its jobs, beside a handler for each of them. */
+const batches: Case = working(
+  [
+    measure("queue.batches.100", 0.8),
+    { name: "queue.batches.cpuPerJob", unit: "ms", better: "lower", target: { ratio: 1.25 } }
+  ],
+  100,
+  Effect.all([inBatches, ours("a handler for each job", 0)])
+)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Time
@@ -444,6 +467,7 @@ export const cases: ReadonlyArray<Case> = [
   process100,
   process100With("events", WithEvents),
   process100With("results", WithResults),
+  batches,
   groups,
   idleLatency,
   delayedLateness,

@@ -2,7 +2,7 @@
  * Confirmations: each sale is a job, which some process brings to the buyer by mail. Some mailboxes are busy for a moment,
  * and some are full: what can't be brought is a dead letter, which somebody may send again.
  */
-import { Chunk, Context, Data, Effect, Hash, Option, Schedule, Schema, Stream } from "effect"
+import { Chunk, Context, Data, Duration, Effect, Hash, Option, Schedule, Schema, Stream } from "effect"
 import { Queue, RedisClient } from "effect-redis-kit"
 import { LIFE, type Order, type Sale } from "./sale.js"
 import type { Venue } from "./venues.js"
@@ -49,7 +49,8 @@ export const confirmations = (sale: Sale) =>
     attempts: 3,
     backoff: Schedule.exponential("50 millis"),
     lease: "5 seconds",
-    deadLetters: { age: LIFE }
+    deadLetters: { age: LIFE },
+    inspected: true
   })
 
 /** The order is the id of the job: however often it is confirmed, there is one mail. */
@@ -62,10 +63,12 @@ export const confirm = (sale: Sale, venue: Venue, { buyer, id, price, seats }: O
 
 /** Brings the mails of all processes to the buyers, until the scope closes. */
 export const deliver = (sale: Sale) =>
-  Queue.makeWorker(confirmations(sale), ({ attempt, payload }) =>
+  Queue.makeWorker(confirmations(sale), ({ attempt, payload, progress }) =>
     Effect.gen(function*() {
       const redis = yield* RedisClient.RedisClient
       const mailer = yield* Mailer
+      // Nobody waits for a mail because its progress can't be told.
+      yield* Effect.ignore(progress(`to ${payload.buyer}, attempt ${attempt}`))
       yield* mailer.send(payload, attempt)
       yield* redis.hset(deliveredKey(sale), { [payload.order]: payload.buyer })
       yield* redis.expire(deliveredKey(sale), LIFE)
@@ -89,6 +92,34 @@ export const mailsOf = (sale: Sale) =>
         error: Option.getOrNull(error),
         attempts: failures
       }))
+    }
+  })
+
+/** How many running jobs are shown. */
+const SHOWN = 10
+
+/** The queue, as a page shows it. */
+export const queueOf = (sale: Sale) =>
+  Effect.gen(function*() {
+    const queue = confirmations(sale)
+    const [overview] = yield* Queue.overview([queue.name])
+    const workers = yield* Queue.workers(queue)
+    const running = yield* Effect.forEach(
+      workers.flatMap(({ jobs }) => jobs).slice(0, SHOWN),
+      ({ id }) => Effect.map(Queue.progress(queue, id), (progress) => ({ id, progress: Option.getOrNull(progress) })),
+      { concurrency: "unbounded" }
+    )
+    return {
+      counts: overview!.counts,
+      paused: overview!.paused,
+      workers: overview!.workers,
+      oldest: Option.getOrNull(Option.map(overview!.oldestReady, ({ age }) => Duration.toSeconds(age))),
+      throughput: overview!.throughput.slice(-5).map(({ completed, failed, minute }) => ({
+        minute,
+        completed,
+        failed
+      })),
+      running
     }
   })
 

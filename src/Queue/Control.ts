@@ -17,7 +17,7 @@ import type { RedisError, RedisInputError } from "../RedisError.js"
 import * as scripts from "./controlScripts.js"
 import { type Definition, settingsOf } from "./Definition.js"
 import { decoder, whyOf } from "./envelope.js"
-import { keysOf } from "./keys.js"
+import { keysOf, registryKey } from "./keys.js"
 import type { Notices } from "./scripts.js"
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -370,11 +370,29 @@ export const pageOf = (
 export const nextOf = (next: number): Option.Option<number> => next === 0 ? Option.none() : Option.some(next)
 
 /** Makes the span of an operation of a queue. */
-export const spanned = <A, B, E>(
+export const spanned = <A, B, E, R = never>(
   operation: string,
   { name }: Definition<A, any>,
-  effect: Effect.Effect<B, E>
-): Effect.Effect<B, E> => withSpan(effect, `queue.${operation}`, () => ({ "effect_redis.queue.name": name }))
+  effect: Effect.Effect<B, E, R>
+): Effect.Effect<B, E, R> => withSpan(effect, `queue.${operation}`, () => ({ "effect_redis.queue.name": name }))
+
+const countsOf = ({ dead, delayed, kept, ready, running }: scripts.Status): Counts => ({
+  ready,
+  delayed,
+  running,
+  dead,
+  completed: kept
+})
+
+export const statusOf = (found: scripts.Status): Status => ({
+  counts: countsOf(found),
+  paused: found.paused,
+  concurrency: Option.fromNullable(found.concurrency),
+  rateLimit: found.limit === undefined || found.window === undefined
+    ? Option.none()
+    : Option.some({ limit: found.limit, window: Duration.millis(found.window) }),
+  totals: { completed: found.completed, failed: found.failed, dead: found.died }
+})
 
 export const parseJson = (text: string): Option.Option<unknown> => {
   try {
@@ -438,14 +456,6 @@ export const makeControl = (client: RedisClient.Service, open: Open): Control =>
   const status = <A>(operation: string, definition: Definition<A, any>) =>
     within(operation, definition, undefined, ({ target }) => client.eval(scripts.status, target))
 
-  const countsOf = ({ dead, delayed, kept, ready, running }: scripts.Status): Counts => ({
-    ready,
-    delayed,
-    running,
-    dead,
-    completed: kept
-  })
-
   return {
     pause: (definition) => configure("pause", definition, { paused: 1 }),
     resume: (definition) => configure("resume", definition, { paused: "" }),
@@ -469,16 +479,7 @@ export const makeControl = (client: RedisClient.Service, open: Open): Control =>
         : configure(operation, definition, { limit: rateLimit.limit, window: window.right })
     },
     counts: (definition) => Effect.map(status("counts", definition), countsOf),
-    status: (definition) =>
-      Effect.map(status("status", definition), (found) => ({
-        counts: countsOf(found),
-        paused: found.paused,
-        concurrency: Option.fromNullable(found.concurrency),
-        rateLimit: found.limit === undefined || found.window === undefined
-          ? Option.none()
-          : Option.some({ limit: found.limit, window: Duration.millis(found.window) }),
-        totals: { completed: found.completed, failed: found.failed, dead: found.died }
-      })),
+    status: (definition) => Effect.map(status("status", definition), statusOf),
     list: (definition, state, options) => {
       const page = pageOf("Queue.list", options)
       if (Either.isLeft(page)) return Effect.fail(page.left)
@@ -565,7 +566,10 @@ export const makeControl = (client: RedisClient.Service, open: Open): Control =>
       within("obliterate", definition, undefined, ({ target }) =>
         Effect.flatMap(
           client.eval(scripts.obliterate, target, options?.force === true),
-          (running) => running === 0 ? Effect.void : Effect.fail(new QueueIsBusy({ queue: definition.name, running }))
+          (running): Effect.Effect<void, QueueIsBusy | RedisError> =>
+            running === 0
+              ? definition.inspected ? Effect.asVoid(client.zrem(registryKey, definition.name)) : Effect.void
+              : Effect.fail(new QueueIsBusy({ queue: definition.name, running }))
         ))
   }
 }

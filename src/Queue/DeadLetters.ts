@@ -161,7 +161,8 @@ export class JobNotDead extends Schema.TaggedError<JobNotDead>("effect-redis-kit
 
 const decodeInfo = Schema.decodeOption(DeadInfo)
 
-const letterOf = <A>({ read }: Opened<A>) => (row: scripts.Row): DeadLetter<A> => {
+/** Reads a dead letter as it is stored. */
+export const letterOf = <A>({ read }: Opened<A>) => (row: scripts.Row): DeadLetter<A> => {
   const { attempts, enqueuedAt, failures, group, id, payload, priority } = read(row)
   const info = Option.getOrUndefined(decodeInfo(row.info))
   return {

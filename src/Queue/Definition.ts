@@ -73,6 +73,7 @@ export interface Definition<in out A, in out B = unknown> {
     readonly maxLength: number
   } | undefined
   readonly retryable: (error: unknown) => boolean
+  readonly inspected: boolean
   readonly groups: GroupDefaults | undefined
 }
 
@@ -129,6 +130,11 @@ export interface Options<A, I, B = unknown, J = unknown> {
   } | undefined
   /** Whether another attempt makes sense after an error of the handler; always by default. */
   readonly retryable?: ((error: unknown) => boolean) | undefined
+  /**
+   * `queues` lists it, its workers report what they run, and its throughput is kept by the minute for an hour; not by default.
+   * A worker makes a small call for it, once in a second at most.
+   */
+  readonly inspected?: boolean | undefined
   /** Its jobs may have a group: groups take turns, and may have limits. Without it there are none. */
   readonly groups?: GroupDefaults | undefined
 }
@@ -372,5 +378,6 @@ export const define = <A, I, B = unknown, J = unknown>(options: Options<A, I, B,
   logs: { lines: options.logs?.lines ?? 100, bytes: options.logs?.bytes ?? 16 * 1024 },
   events: options.events === undefined ? undefined : { maxLength: options.events.maxLength ?? 10_000 },
   retryable: options.retryable ?? (() => true),
+  inspected: options.inspected ?? false,
   groups: options.groups
 })

@@ -15,6 +15,13 @@ import type { Definition, Job } from "./Definition.js"
 export const UnknownType: unique symbol = Symbol.for("effect-redis-kit/Queue/UnknownType")
 
 /**
+ * The types that a handler knows.
+ *
+ * @internal
+ */
+export const Types: unique symbol = Symbol.for("effect-redis-kit/Queue/Types")
+
+/**
  * A handler for each type of payload, by its tag.
  *
  * @since 0.1.0
@@ -45,6 +52,8 @@ export interface HandlerByType<A, out E, out R, out B = unknown> {
   (job: Job<A>): Effect.Effect<B, E, R>
   /** @internal */
   readonly [UnknownType]: (encoded: unknown) => boolean
+  /** @internal */
+  readonly [Types]: ReadonlyArray<string>
 }
 
 /**
@@ -89,7 +98,8 @@ export const handlers = <A extends { readonly _tag: string }, B, H extends Handl
     {
       [UnknownType]: (encoded: unknown) =>
         Predicate.hasProperty(encoded, "_tag") && typeof encoded._tag === "string" &&
-        !Object.hasOwn(handlers, encoded._tag)
+        !Object.hasOwn(handlers, encoded._tag),
+      [Types]: Object.keys(handlers)
     }
   )
 }

@@ -31,6 +31,7 @@ import * as Envelope from "./envelope.js"
 import { groupText } from "./groupScripts.js"
 import { keysOf } from "./keys.js"
 import * as metrics from "./metrics.js"
+import { announce, ANNOUNCED } from "./Observer.js"
 import { type PayloadTooLarge, QueueFull } from "./QueueError.js"
 import * as scripts from "./scripts.js"
 
@@ -120,9 +121,18 @@ const instantText = (
   return Either.map(check(operation, field, value), (millis) => `+${millis}`)
 }
 
+/** For how long it is not to start, when that is known. */
+const delayOf = (due: string, now: number): number | undefined => {
+  if (due === "-") return undefined
+  const millis = Number(due.slice(1)) - (due.startsWith("+") ? 0 : now)
+  return millis > 0 ? millis : undefined
+}
+
 /** The options of a job, as they are sent. */
 interface Prepared {
   readonly id: string | undefined
+  /** As it is sent. */
+  readonly due: string
   readonly extras: string
   readonly attempts: number | undefined
   readonly timeout: number | undefined
@@ -176,6 +186,7 @@ export const prepare = <A>(
     deduplication.right === undefined
   return Either.right({
     id,
+    due: due.right,
     extras: groupText(group) + (plain ? "" : scripts.extrasText({
       level: priority,
       due: due.right,
@@ -194,6 +205,8 @@ interface Compiled<A> {
   readonly count: ReturnType<typeof metrics.enqueuedTo>
   /** Whether the queue needs nothing that only `enqueue` does. */
   readonly plain: boolean
+  /** When it told last that there is the queue, when that is inspected. */
+  announcedAt: number
 }
 
 const withoutExtras = (jobs: ReadonlyArray<string>): ReadonlyArray<string> => {
@@ -234,7 +247,8 @@ export const make = (
         },
         encode: Envelope.encoderOf(definition, "payload", definition.payload),
         count: metrics.enqueuedTo(definition.name),
-        plain: (definition.maxSize ?? 0) === 0 && mostEvents === 0
+        plain: (definition.maxSize ?? 0) === 0 && mostEvents === 0,
+        announcedAt: definition.inspected ? -Infinity : Infinity
       }
       compiled.set(definition, made)
       return made
@@ -348,12 +362,17 @@ export const make = (
       const { maxSize = 0, name } = definition
       const settings = settingsOf(definition)
       if (Either.isLeft(settings)) return Effect.fail(settings.left)
-      const { count, encode, plain: isPlain, route } = compile(definition, settings.right)
+      const known = compile(definition, settings.right)
+      const { count, encode, plain: isPlain, route } = known
 
       const send = (
         enqueuedAt: number,
         traceparent: string | undefined
       ): Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError> => {
+        if (enqueuedAt >= known.announcedAt + ANNOUNCED) {
+          known.announcedAt = enqueuedAt
+          fork(Effect.interruptible(announce(client, name)))
+        }
         const args = new Array<string>(jobs.length * 3)
         let plain = isPlain
         for (let i = 0; i < jobs.length; i++) {
@@ -362,10 +381,17 @@ export const make = (
           if (Either.isLeft(prepared)) return Effect.fail(prepared.left)
           const payload = encode(operation, job.payload)
           if (Either.isLeft(payload)) return Effect.fail(payload.left)
-          const { attempts, extras, id, timeout } = prepared.right
+          const { attempts, due, extras, id, timeout } = prepared.right
           args[3 * i] = id ?? Envelope.makeId(enqueuedAt, process.slice(0, 6), ids++)
           args[3 * i + 1] = Envelope.encode(
-            { enqueuedAt: id === undefined ? undefined : enqueuedAt, attempts, timeout, traceparent, group: job.group },
+            {
+              enqueuedAt: id === undefined ? undefined : enqueuedAt,
+              delay: delayOf(due, enqueuedAt),
+              attempts,
+              timeout,
+              traceparent,
+              group: job.group
+            },
             payload.right
           )
           args[3 * i + 2] = extras

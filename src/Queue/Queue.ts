@@ -18,11 +18,14 @@ import type { RedisError, RedisInputError } from "../RedisError.js"
 import { layer as testServer, RedisTestServer } from "../RedisTestServer.js"
 import * as Waker from "../Stream/Waker.js"
 import * as Awaits from "./Awaits.js"
+import * as Batch from "./Batch.js"
 import { type Control, makeControl, opener } from "./Control.js"
+import { type DeadLetterExport, makeExport } from "./DeadLetterExport.js"
 import { type DeadLetters, makeDeadLetters } from "./DeadLetters.js"
 import { type Definition, type Enqueued, type EnqueueOptions, settingsOf } from "./Definition.js"
 import { type Events, makeEvents } from "./Events.js"
 import { type Groups, makeGroups } from "./Groups.js"
+import { type Inspection, makeInspection } from "./Inspection.js"
 import * as Producer from "./Producer.js"
 import type { PayloadTooLarge, QueueFull } from "./QueueError.js"
 import { makeResults, type Results } from "./Results.js"
@@ -49,7 +52,9 @@ export interface NewJob<out A> extends EnqueueOptions {
  * @since 0.1.0
  * @category models
  */
-export interface Service extends Control, DeadLetters, Groups, Schedules, Results, Events {
+export interface Service
+  extends Control, DeadLetters, DeadLetterExport, Inspection, Groups, Schedules, Results, Events
+{
   /**
    * Adds a job. Jobs that are added to a queue while a call for it is underway leave together in the next one. When the
    * reply is lost it is asked for again, and the job is added once.
@@ -72,6 +77,12 @@ export interface Service extends Control, DeadLetters, Groups, Schedules, Result
     definition: Definition<A, B>,
     handler: Worker.Handler<A, E, R, NoInfer<B>>,
     options?: Worker.WorkerOptions<E>
+  ) => Effect.Effect<Worker.Worker, RedisInputError, Exclude<R, Scope.Scope> | Scope.Scope>
+  /** The same with a handler that takes several jobs at once. */
+  readonly makeBatchWorker: <A, B, E, R>(
+    definition: Definition<A, B>,
+    handler: Batch.BatchHandler<A, E, R, NoInfer<B>>,
+    options: Batch.BatchOptions<E>
   ) => Effect.Effect<Worker.Worker, RedisInputError, Exclude<R, Scope.Scope> | Scope.Scope>
   /** Fires the schedules of a queue until the scope ends, as every worker of it does. */
   readonly makeScheduler: <A>(definition: Definition<A, any>) => Effect.Effect<void, RedisInputError, Scope.Scope>
@@ -103,13 +114,16 @@ const makeShared: Effect.Effect<Service, never, RedisClient | Scope.Scope | Wake
   return {
     ...makeControl(client, open),
     ...makeDeadLetters(client, open),
+    ...makeExport(client, open),
+    ...makeInspection(client, open, client.mode === "cluster"),
     ...makeGroups(client, open),
     ...makeSchedules(client, open, () => `${process}.${firings++}`),
     makeScheduler: (definition) => Effect.zipRight(settingsOf(definition), fireSchedules(definition)),
     ...producer,
     ...makeResults(client, open, awaits, producer),
     ...makeEvents(client, yield* Waker.Waker),
-    makeWorker: (definition, handler, options) => Worker.make(shared, definition, handler, options)
+    makeWorker: (definition, handler, options) => Worker.make(shared, definition, handler, options),
+    makeBatchWorker: (definition, handler, options) => Batch.make(shared, definition, handler, options)
   }
 })
 
@@ -175,6 +189,33 @@ export const worker = <A, B, E, R>(
   Layer.scopedDiscard(makeWorker(definition, handler, options))
 
 /**
+ * A worker that takes several jobs at once, as a layer.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Schema } from "effect"
+ * import { Queue } from "effect-redis-kit"
+ *
+ * const Views = Queue.define({ name: "views", payload: Schema.Struct({ page: Schema.String }) })
+ *
+ * const ViewWorker = Queue.batchWorker(
+ *   Views,
+ *   (jobs) => Effect.log(`${jobs.length} rows, from ${jobs[0].payload.page} on`),
+ *   { size: 500, within: "1 second" }
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const batchWorker = <A, B, E, R>(
+  definition: Definition<A, B>,
+  handler: Batch.BatchHandler<A, E, R, NoInfer<B>>,
+  options: Batch.BatchOptions<E>
+): Layer.Layer<never, RedisInputError, Queue | Exclude<R, Scope.Scope>> =>
+  Layer.scopedDiscard(makeBatchWorker(definition, handler, options))
+
+/**
  * Fires the schedules of a queue as long as the layer is there, for a process without a worker of it.
  *
  * @example
@@ -234,6 +275,19 @@ export const makeWorker = <A, B, E, R>(
   options?: Worker.WorkerOptions<E>
 ): Effect.Effect<Worker.Worker, RedisInputError, Queue | Exclude<R, Scope.Scope> | Scope.Scope> =>
   Effect.flatMap(Queue, (service) => service.makeWorker(definition, handler, options))
+
+/**
+ * A worker that takes several jobs at once until the scope ends, with what steers it.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const makeBatchWorker = <A, B, E, R>(
+  definition: Definition<A, B>,
+  handler: Batch.BatchHandler<A, E, R, NoInfer<B>>,
+  options: Batch.BatchOptions<E>
+): Effect.Effect<Worker.Worker, RedisInputError, Queue | Exclude<R, Scope.Scope> | Scope.Scope> =>
+  Effect.flatMap(Queue, (service) => service.makeBatchWorker(definition, handler, options))
 
 /**
  * Fires the schedules of a queue until the scope ends, as every worker of it does.

@@ -46,13 +46,19 @@ export interface Pace {
   readonly block: number
   /** In how many milliseconds an idle worker looks again, when it has found nothing so often. */
   readonly poll: (looks: number) => number
+  /** How often an idle worker of an inspected queue says that it is alive, in milliseconds. */
+  readonly report: number
 }
 
 /** A process that has taken a marker may die before it has looked, and a connection may be gone without a word. */
-export const onServer: Pace = { block: 10, poll: () => 5000 }
+export const onServer: Pace = { block: 10, poll: () => 5000, report: 10_000 }
 
 /** There nothing of that happens, and weeks go by in a test: each look is half as urgent as the one before. */
-export const inMemory: Pace = { block: 0, poll: (looks) => 5000 * 2 ** Math.min(Math.max(0, looks - 1), 30) }
+export const inMemory: Pace = {
+  block: 0,
+  poll: (looks) => 5000 * 2 ** Math.min(Math.max(0, looks - 1), 30),
+  report: Infinity
+}
 
 /** How long we wait for an answer that is due, in seconds. */
 const PATIENCE = 5

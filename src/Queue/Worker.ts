@@ -17,6 +17,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Runtime from "effect/Runtime"
 import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as Schedule from "effect/Schedule"
@@ -31,9 +32,10 @@ import type { RedisError, RedisInputError } from "../RedisError.js"
 import { delayOf } from "./backoff.js"
 import { type Backoff, type Definition, type Firing, type Job, settingsOf } from "./Definition.js"
 import * as Envelope from "./envelope.js"
-import { UnknownType } from "./Handlers.js"
+import { Types, UnknownType } from "./Handlers.js"
 import { keysOf } from "./keys.js"
 import * as metrics from "./metrics.js"
+import * as Observer from "./Observer.js"
 import { JobResultInvalid, JobTimedOut, Postponed, Unrecoverable } from "./QueueError.js"
 import { log } from "./resultScripts.js"
 import * as scripts from "./scripts.js"
@@ -84,6 +86,8 @@ export interface Handler<in out A, out E, out R, out B = unknown> {
   (job: Job<A>): Effect.Effect<B, E, R>
   /** @internal */
   readonly [UnknownType]?: (encoded: unknown) => boolean
+  /** @internal */
+  readonly [Types]?: ReadonlyArray<string>
 }
 
 /** What all workers of a process share, that is of one built layer. */
@@ -125,7 +129,9 @@ class Taken {
     readonly deadline: number,
     public cancelled: boolean,
     /** Until when it is certainly ours, by our own clock: a process may stand still for any time. */
-    public ours: number
+    public ours: number,
+    /** By its type, as soon as that is known. */
+    public count: metrics.OfWorker
   ) {}
 }
 
@@ -136,7 +142,7 @@ const MOST_AHEAD = 16
 /** Jobs that were taken in advance and can't start for so many milliseconds go back to others. */
 const STUCK = 50
 
-const MOST_CONCURRENCY = 100_000
+export const MOST_CONCURRENCY = 100_000
 
 /** One line has no more than an eighth of the room: a character is at most six bytes of JSON. */
 const LOG_ROOM = 8
@@ -170,7 +176,9 @@ export const make = <A, B, E, R>(
   { client, fireSchedules, nextWorker, pace, wakeups }: Shared,
   definition: Definition<A, B>,
   handler: Handler<A, E, R, NoInfer<B>>,
-  options: WorkerOptions<E> = {}
+  options: WorkerOptions<E> = {},
+  /** How many jobs it may have at present, when that is not its concurrency. */
+  capacity?: () => number
 ): Effect.Effect<Worker, RedisInputError, Exclude<R, Scope.Scope> | Scope.Scope> =>
   Effect.gen(function*() {
     const { name } = definition
@@ -198,7 +206,11 @@ export const make = <A, B, E, R>(
       groups
     }
     const decode = Envelope.decoder(definition)
-    const count = metrics.ofWorker(name)
+    const clock = yield* Effect.clock
+    const types = handler[Types]
+    const counted = metrics.ofWorker(name, types)
+    const typeOf = (payload: unknown): string | undefined =>
+      types !== undefined && Predicate.hasProperty(payload, "_tag") ? String(payload._tag) : undefined
     // The worker may be made where nothing can be interrupted.
     const forkHandler = forkScopedWith<R>(
       Runtime.enableRuntimeFlag(yield* Effect.runtime<Exclude<R, Scope.Scope>>(), RuntimeFlags.Interruption)
@@ -285,7 +297,7 @@ export const make = <A, B, E, R>(
           attempts
         })
       )
-      count.dead.unsafeUpdate(1, [])
+      job.count.dead.unsafeUpdate(1, [])
       return Envelope.deadInfo(reason, attempts, cause)
     }
 
@@ -294,7 +306,7 @@ export const make = <A, B, E, R>(
       const failure = Option.getOrUndefined(Cause.failureOption(cause))
       const attempt = job.failures + 1
       if (failure instanceof Postponed) {
-        count.released.unsafeUpdate(1, [])
+        job.count.released.unsafeUpdate(1, [])
         return Effect.succeed(`p${Math.ceil(Math.min(Duration.toMillis(failure.delay), 31_536_000_000))}`)
       }
       if (failure instanceof DeadlinePassed) return Effect.sync(() => failedAs(job, "deadline"))
@@ -311,7 +323,7 @@ export const make = <A, B, E, R>(
           ? Effect.sync(() => failedAs(job, "exhausted", cause))
           : Effect.map(delayOf(backoff, error, attempt), (delay) => {
             if (delay === undefined) return failedAs(job, "exhausted", cause)
-            count.retried.unsafeUpdate(1, [])
+            job.count.retried.unsafeUpdate(1, [])
             return `r${delay}`
           })
       }).pipe(
@@ -431,8 +443,14 @@ export const make = <A, B, E, R>(
       const attempts = envelope.attempts ?? definition.attempts
       if (failures >= attempts) return bury(taken, "lease-expired")
       if (now() >= taken.deadline) return bury(taken, "deadline")
+      taken.count = counted.of(typeOf(envelope.payload.right))
+      if (failures === 0) {
+        const waited = clock.unsafeCurrentTimeMillis() - envelope.enqueuedAt - (envelope.delay ?? 0)
+        taken.count.wait.unsafeUpdate(Math.max(0, waited) / 1000, [])
+      }
       running.add(taken)
       taken.startedAt = lastStart = now()
+      observer?.changed()
       const fiber = forkHandler(
         effectOf(taken, envelope, envelope.payload.right, attempts),
         (exit) => outcomeOf(taken, attempts, exit)
@@ -445,13 +463,14 @@ export const make = <A, B, E, R>(
 
     const ended = (taken: Taken, exit: Exit.Exit<string>): void => {
       running.delete(taken)
+      observer?.changed()
       const millis = now() - taken.startedAt
       average = average === Infinity ? millis : average * 0.8 + millis * 0.2
-      count.seconds.unsafeUpdate(millis / 1000, [])
+      taken.count.seconds.unsafeUpdate(millis / 1000, [])
       if (taken.ended !== "lost") {
         const outcome = Exit.isSuccess(exit) ? exit.value : ""
         if (outcome !== "") {
-          if (outcome.startsWith("c")) count.completed.unsafeUpdate(1, [])
+          if (outcome.startsWith("c")) taken.count.completed.unsafeUpdate(1, [])
           settled.push(taken.member, outcome)
         } else if (taken.ended === "cancelled") {
           settled.push(taken.member, failedAs(taken, "cancelled"))
@@ -462,7 +481,7 @@ export const make = <A, B, E, R>(
       schedule()
     }
 
-    const release = ({ member }: Taken): void => {
+    const release = ({ count, member }: Taken): void => {
       count.released.unsafeUpdate(1, [])
       settled.push(member, "x")
     }
@@ -477,14 +496,15 @@ export const make = <A, B, E, R>(
       taken.fiber?.unsafeInterruptAsFork(FiberId.none)
     }
 
-    const lose = (id: string): void => {
+    const lose = (id: string, count: metrics.OfWorker): void => {
       count.lost.unsafeUpdate(1, [])
       run(Effect.annotateLogs(Effect.logWarning(`lost a job of the queue "${name}" to another worker`), { id }))
     }
 
     // -- calls ---------------------------------------------------------------------------------------------------------
 
-    const room = (): number => paused || stopping ? 0 : Math.max(0, concurrency - running.size - ahead.length)
+    const room = (): number =>
+      paused || stopping ? 0 : Math.max(0, (capacity?.() ?? concurrency) - running.size - ahead.length)
 
     const inAdvance = (): number => {
       if (paused || stopping || limited) return 0
@@ -585,7 +605,7 @@ export const make = <A, B, E, R>(
     ): void => {
       for (const i of lost) {
         const member = settles[2 * i] ?? ""
-        lose(member.slice(member.indexOf("|") + 1))
+        lose(member.slice(member.indexOf("|") + 1), counted.others)
       }
       limited = isLimited
       const at = now()
@@ -603,7 +623,8 @@ export const make = <A, B, E, R>(
             Number(failures[i] ?? 0),
             typeof deadline === "string" ? at + Number(deadline) - serverNow : Infinity,
             cancelled[i] === 1,
-            asked + lease
+            asked + lease,
+            counted.others
           )
         )
       }
@@ -679,9 +700,9 @@ export const make = <A, B, E, R>(
         if (running.has(job)) interrupt(job, "cancelled")
       } else if (waits >= 0) {
         ahead.splice(waits, 1)
-        lose(job.id)
+        lose(job.id, job.count)
       } else if (running.has(job) && job.ended === undefined) {
-        lose(job.id)
+        lose(job.id, job.count)
         interrupt(job, "lost")
       }
     }
@@ -708,6 +729,16 @@ export const make = <A, B, E, R>(
     const within = (condition: () => boolean, limit: Duration.DurationInput) =>
       Effect.timeoutOption(Effect.interruptible(until(condition)), limit)
 
+    // It says that the worker has ended when that is so.
+    const observer = definition.inspected
+      ? yield* Scope.extend(
+        Observer.make(client, name, keys, worker, pace, () => ({
+          concurrency: Math.min(concurrency, capacity?.() ?? Infinity),
+          running
+        })),
+        scope
+      )
+      : undefined
     yield* Scope.addFinalizer(
       scope,
       Effect.gen(function*() {

@@ -182,7 +182,7 @@ const states: ReadonlyArray<unknown> = ["ready", "delayed", "running", "dead", "
 
 const isState = (u: unknown): u is State => states.includes(u)
 
-const rowOf = (reply: Reply): Row | undefined => {
+export const rowOf = (reply: Reply): Row | undefined => {
   const [id, state, envelope, level, failures, at, info] = Array.isArray(reply) ? reply : []
   return typeof id === "string" && isState(state) && typeof envelope === "string" && typeof level === "number" &&
       typeof failures === "number" && typeof at === "string" && typeof info === "string"
@@ -198,7 +198,7 @@ const page = (reply: Reply): Either.Either<Page, string> => {
     : Either.left("a list of jobs and a number")
 }
 
-const rows = `
+export const rows = `
 local function row(id, state, at)
   local failed, info = redis.call('HGET', failures, id), ''
   if state == 'dead' then info = redis.call('HGET', dead_info, id) or '' end
@@ -522,7 +522,10 @@ if running > 0 and ARGV[3] ~= '1' then return running end
 redis.call('UNLINK', unpack(KEYS))
 if keeps > 0 then redis.call('PUBLISH', channel .. ':done', '') end
 return 0`,
-  params: (target: Target, force: boolean) => params(target, force ? 1 : 0),
+  params: (target: Target, force: boolean) => ({
+    ...params(target, force ? 1 : 0),
+    keys: [...target.keys.all, target.keys.workers, target.keys.workersInfo, target.keys.history]
+  }),
   result: RedisScript.number,
   idempotent: true
 })
@@ -532,8 +535,8 @@ return 0`,
 // ---------------------------------------------------------------------------------------------------------------------
 
 /**
- * Dead letters behind another one, from the oldest to those of an instant. O(log n + m) for m of n; when the other one is
- * gone, those of its millisecond come again.
+ * Dead letters behind another one, from the oldest to those of an instant. O(m + (log n)²) for m of n. The other one may be
+ * gone by now.
  *
  * ARGV id and instant of the other one, or empty texts, the last instant or an empty text for now, limit. Returns jobs,
  * and the instant of the server.
@@ -543,13 +546,21 @@ export const letters = RedisScript.make({
   lua: `${common}${rows}
 local after, at, last = ARGV[3], ARGV[4], ARGV[5]
 if last == '' then last = whole(now) end
+-- By bytes, as the server orders them. Lua would go by its locale.
+local function precedes(a, b)
+  for i = 1, math.min(#a, #b) do
+    local x, y = string.byte(a, i), string.byte(b, i)
+    if x ~= y then return x < y end
+  end
+  return #a < #b
+end
 local rank = 0
 if at ~= '' then
-  rank = redis.call('ZRANK', dead, after)
-  if rank and tonumber(redis.call('ZSCORE', dead, after)) == tonumber(at) then
-    rank = rank + 1
-  else
-    rank = redis.call('ZCOUNT', dead, '-inf', '(' .. at)
+  local to = redis.call('ZCOUNT', dead, '-inf', at)
+  rank = redis.call('ZCOUNT', dead, '-inf', '(' .. at)
+  while rank < to do
+    local middle = math.floor((rank + to) / 2)
+    if precedes(after, redis.call('ZRANGE', dead, middle, middle)[1]) then to = middle else rank = middle + 1 end
   end
 end
 local part = redis.call('ZRANGE', dead, rank, rank + ARGV[6] - 1, 'WITHSCORES')

@@ -16,6 +16,8 @@ import { PayloadTooLarge } from "./QueueError.js"
 export interface Head {
   /** Milliseconds, by the clock of whoever enqueued it. */
   readonly enqueuedAt: number
+  /** For how many milliseconds it was not to start. */
+  readonly delay?: number | undefined
   readonly attempts?: number | undefined
   readonly timeout?: number | undefined
   readonly traceparent?: string | undefined
@@ -78,13 +80,14 @@ const timeOf = (id: string): number => Number.parseInt(id.slice(0, TIME_DIGITS),
 
 /** The time is left out when it is in the id. */
 export const encode = (
-  { attempts, enqueuedAt, group, schedule, slot, timeout, traceparent }: {
+  { attempts, delay, enqueuedAt, group, schedule, slot, timeout, traceparent }: {
     readonly [K in keyof Head]?: Head[K] | undefined
   },
   payload: string
 ): string => {
   let text = "{"
   if (enqueuedAt !== undefined) text += `"t":${enqueuedAt},`
+  if (delay !== undefined) text += `"d":${delay},`
   if (attempts !== undefined) text += `"n":${attempts},`
   if (timeout !== undefined) text += `"o":${timeout},`
   if (traceparent !== undefined) text += `"c":${JSON.stringify(traceparent)},`
@@ -112,8 +115,9 @@ export const decoder = <A>({ payload }: Definition<A, any>) => {
     if (typeof envelope !== "object" || envelope === null || !("p" in envelope)) {
       return { enqueuedAt: 0, encoded: undefined, payload: Either.left("an envelope") }
     }
-    const { c, g, i, n, o, p, s, t }: {
+    const { c, d, g, i, n, o, p, s, t }: {
       c?: unknown
+      d?: unknown
       g?: unknown
       i?: unknown
       n?: unknown
@@ -130,6 +134,7 @@ export const decoder = <A>({ payload }: Definition<A, any>) => {
     }
     return {
       enqueuedAt: isNumber(t) ? t : timeOf(id) || 0,
+      delay: isNumber(d) ? d : undefined,
       attempts: isNumber(n) ? n : undefined,
       timeout: isNumber(o) ? o : undefined,
       traceparent: typeof c === "string" ? c : undefined,
@@ -140,6 +145,15 @@ export const decoder = <A>({ payload }: Definition<A, any>) => {
       payload: decoded
     }
   }
+}
+
+/** How much of an envelope `waitingSince` needs. */
+export const HEAD = 64
+
+/** From when on a job waits, given the beginning of its envelope. */
+export const waitingSince = (head: string, id: string): number => {
+  const [, enqueuedAt, delay] = /^\{(?:"t":(\d+(?:\.\d+)?),)?(?:"d":(\d+),)?/.exec(head) ?? []
+  return (enqueuedAt === undefined ? timeOf(id) || 0 : Number(enqueuedAt)) + Number(delay ?? 0)
 }
 
 /** Where a payload is wrong, without what is there. */

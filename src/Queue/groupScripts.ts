@@ -13,7 +13,7 @@
 import { groupNames, LEVELS } from "./keys.js"
 
 /** A place that is none: of a job that was never ready. */
-const NO_PLACE = `'${"0".repeat(17)}'`
+export const NO_PLACE = `'${"0".repeat(17)}'`
 
 /** Half of what 16 digits hold: places at the end count up from there, and places at the front count down. */
 const MIDDLE = "5000000000000000"

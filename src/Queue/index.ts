@@ -2,6 +2,14 @@
  * @since 0.1.0
  */
 export {
+  BatchFailures,
+  batchFailures,
+  type BatchHandler,
+  type BatchOptions,
+  type BatchResults,
+  type JobError
+} from "./Batch.js"
+export {
   type Control,
   type Counts,
   type JobInfo,
@@ -17,6 +25,13 @@ export {
   type Status,
   type When
 } from "./Control.js"
+export {
+  type DeadLetterExport,
+  DeadLetterRecord,
+  type ExportedDeadLetter,
+  type ExportOptions,
+  type Imported
+} from "./DeadLetterExport.js"
 export {
   type DeadLetter,
   type DeadLetterPage,
@@ -49,6 +64,14 @@ export type {
 export * from "./groupOperations.js"
 export type { GroupInfo, GroupLimits, GroupPage, GroupPageOptions, Groups } from "./Groups.js"
 export { type HandlerByType, type Handlers, handlers } from "./Handlers.js"
+export {
+  type Inspection,
+  type JobStory,
+  type Overview,
+  type RunningJob,
+  type Throughput,
+  type WorkerInfo
+} from "./Inspection.js"
 export * from "./operations.js"
 export * from "./Queue.js"
 export {

@@ -90,6 +90,12 @@ export interface Keys {
   readonly sent: string
   /** STRINGs are this with a worker behind it: what it settled and took last. They live for a minute, or two leases. */
   readonly taken: string
+  /** ZSET worker → until when it counts as alive, in milliseconds; of the thousand that reported last. */
+  readonly workers: string
+  /** HASH worker → JSON about it. */
+  readonly workersInfo: string
+  /** HASH minute → counters at the first and at the last report in it, for the last hour. */
+  readonly history: string
   /** What scripts get as KEYS, in the order of `names`, and the lists behind them. */
   readonly plain: ReadonlyArray<string>
   /** Those of the groups, in the order of `groupNames`. */
@@ -108,6 +114,9 @@ const RESERVED = /[%:}]/g
 
 /** What the keys of a queue begin with. */
 export const rootOf = (name: string): string => `queue:{${name.replace(RESERVED, encodeURIComponent)}}`
+
+/** ZSET queue → when somebody announced it last, in milliseconds; of the queues that are inspected. */
+export const registryKey = "queue:registry"
 
 const keysUnder = (root: string) => ({
   jobs: `${root}:jobs`,
@@ -162,6 +171,9 @@ export const keysOf = (name: string): Keys => {
     ready,
     sent: `${root}:sent`,
     taken: `${root}:taken`,
+    workers: `${root}:workers`,
+    workersInfo: `${root}:workers:info`,
+    history: `${root}:history`,
     plain,
     groups,
     all: [...plain, ...groups],

@@ -23,13 +23,20 @@ const seconds = MetricKey.histogram(
   "From the start of a handler to its end"
 )
 
-export const ofWorker = (queue: string) => ({
-  completed: tagged(jobs, { queue, outcome: "completed" }),
-  retried: tagged(jobs, { queue, outcome: "retried" }),
-  dead: tagged(jobs, { queue, outcome: "dead" }),
-  released: tagged(jobs, { queue, outcome: "released" }),
-  lost: tagged(jobs, { queue, outcome: "lost" }),
-  seconds: tagged(seconds, { queue })
+const waits = MetricKey.histogram(
+  "effect_redis_queue_wait_duration_seconds",
+  MetricBoundaries.fromIterable([0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800, 7200, 86_400]),
+  "From the moment a job may start to the start of its first attempt, by the clocks of its producer and its worker"
+)
+
+const byOutcome = (tags: Readonly<Record<string, string>>) => ({
+  completed: tagged(jobs, { ...tags, outcome: "completed" }),
+  retried: tagged(jobs, { ...tags, outcome: "retried" }),
+  dead: tagged(jobs, { ...tags, outcome: "dead" }),
+  released: tagged(jobs, { ...tags, outcome: "released" }),
+  lost: tagged(jobs, { ...tags, outcome: "lost" }),
+  seconds: tagged(seconds, tags),
+  wait: tagged(waits, tags)
 })
 
 const fired = MetricKey.counter("effect_redis_queue_schedules_fired_total", {
@@ -38,3 +45,21 @@ const fired = MetricKey.counter("effect_redis_queue_schedules_fired_total", {
 })
 
 export const firedBy = (queue: string) => tagged(fired, { queue })
+
+export type OfWorker = ReturnType<typeof byOutcome>
+
+/** How many types of jobs a queue has at most. Whoever reads metrics keeps a series for each. */
+const MOST_TYPES = 100
+
+/**
+ * The metrics of a worker by the types of its jobs, and those of jobs whose type is not known: such as were not started.
+ * Without types there is no such tag.
+ */
+export const ofWorker = (queue: string, types: ReadonlyArray<string> = []) => {
+  const others = byOutcome(types.length === 0 ? { queue } : { queue, type: "other" })
+  const known = new Map(types.slice(0, MOST_TYPES).map((type) => [type, byOutcome({ queue, type })]))
+  return {
+    others,
+    of: (type: string | undefined): OfWorker => type === undefined ? others : known.get(type) ?? others
+  }
+}

@@ -6,6 +6,8 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import type { RedisError } from "../RedisError.js"
 import type {
   Counts,
@@ -22,8 +24,10 @@ import type {
   Status,
   When
 } from "./Control.js"
+import type { DeadLetterRecord, ExportedDeadLetter, ExportOptions, Imported } from "./DeadLetterExport.js"
 import type { DeadLetter, DeadLetterPage, JobNotDead, ReplayOptions } from "./DeadLetters.js"
 import type { Definition } from "./Definition.js"
+import type { JobStory, Overview, WorkerInfo } from "./Inspection.js"
 import { Queue } from "./Queue.js"
 
 /**
@@ -305,3 +309,82 @@ export const cleanDeadLetters = <A>(
   definition: Definition<A, any>,
   age: Duration.DurationInput
 ): Effect.Effect<number, RedisError, Queue> => Effect.flatMap(Queue, (queue) => queue.cleanDeadLetters(definition, age))
+
+/**
+ * All dead letters from the oldest on. One that is there all the time comes exactly once, whatever comes and goes
+ * meanwhile.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Schema, Stream } from "effect"
+ * import { Queue } from "effect-redis-kit"
+ *
+ * const Emails = Queue.define({ name: "emails", payload: Schema.Struct({ to: Schema.String }) })
+ *
+ * const lines = Queue.exportDeadLetters(Emails).pipe(Stream.map(({ record }) => JSON.stringify(record)))
+ * ```
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const exportDeadLetters = <A>(
+  definition: Definition<A, any>,
+  options?: ExportOptions
+): Stream.Stream<ExportedDeadLetter<A>, RedisError, Queue> =>
+  Stream.unwrap(Effect.map(Queue, (queue) => queue.exportDeadLetters(definition, options)))
+
+/**
+ * Makes dead letters of records again. Those whose id is in use are left out, so it can be repeated.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const importDeadLetters = <A, E, R>(
+  definition: Definition<A, any>,
+  records: Stream.Stream<DeadLetterRecord, E, R>
+): Effect.Effect<Imported, E | RedisError, Queue | Exclude<R, Scope.Scope>> =>
+  Effect.flatMap(Queue, (queue) => queue.importDeadLetters(definition, records))
+
+/**
+ * The names of the inspected queues that somebody has used in the last 30 days.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const queues: Effect.Effect<ReadonlyArray<string>, RedisError, Queue> = Effect.flatMap(
+  Queue,
+  (queue) => queue.queues
+)
+
+/**
+ * Queues at a glance, inspected or not.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const overview = (
+  names: ReadonlyArray<string>
+): Effect.Effect<ReadonlyArray<Overview>, RedisError, Queue> => Effect.flatMap(Queue, (queue) => queue.overview(names))
+
+/**
+ * Who works on a queue, and what they run.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const workers = <A>(
+  definition: Definition<A, any>
+): Effect.Effect<ReadonlyArray<WorkerInfo>, RedisError, Queue> =>
+  Effect.flatMap(Queue, (queue) => queue.workers(definition))
+
+/**
+ * Everything that is known of a job.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const story = <A>(
+  definition: Definition<A, any>,
+  id: string
+): Effect.Effect<Option.Option<JobStory<A>>, RedisError, Queue> =>
+  Effect.flatMap(Queue, (queue) => queue.story(definition, id))

@@ -1,8 +1,11 @@
 import { everywhere } from "../kit/contract.js"
+import { batchesSuite } from "./batchesSuite.js"
 import { controlSuite } from "./controlSuite.js"
+import { exportSuite } from "./exportSuite.js"
 import { groupsSuite } from "./groupsSuite.js"
+import { inspectionSuite } from "./inspectionSuite.js"
 import { resultsSuite } from "./resultsSuite.js"
 import { schedulesSuite } from "./schedulesSuite.js"
 import { suite } from "./suite.js"
 
-everywhere(suite, controlSuite, groupsSuite, schedulesSuite, resultsSuite)
+everywhere(suite, controlSuite, groupsSuite, schedulesSuite, batchesSuite, exportSuite, inspectionSuite, resultsSuite)

@@ -19,12 +19,8 @@ export interface Options {
   /** How many jobs of a group may run at once. */
   readonly concurrency: number
   readonly workers: number
-  /** After so many calls the worker that made the last one vanishes. */
+  /** After so many calls the worker that made the last one vanishes. The leases of the one before end then. */
   readonly vanish: number
-  /** Milliseconds. */
-  readonly lease: number
-  /** Lets so many milliseconds pass. */
-  readonly pass: (millis: number) => Effect.Effect<void>
 }
 
 export interface Report {
@@ -37,6 +33,9 @@ export interface Report {
   readonly problems: ReadonlyArray<string>
 }
 
+/** Far longer than a run. */
+const LEASE = 3_600_000
+
 const Payload = Schema.Struct({ n: Schema.Number })
 
 interface Held {
@@ -47,7 +46,7 @@ interface Held {
 const groupOf = (id: string): string => id.slice(0, id.indexOf(":"))
 
 export const run = (
-  { concurrency, groups, large, lease, name, pass, skew, vanish, workers }: Options
+  { concurrency, groups, large, name, skew, vanish, workers }: Options
 ): Effect.Effect<Report, Queue.PayloadTooLarge | Queue.QueueFull | RedisError, Queue.Queue | RedisClient> =>
   Effect.gen(function*() {
     const client = yield* RedisClient
@@ -76,7 +75,7 @@ export const run = (
     const terms: scripts.Terms = {
       cluster: client.mode === "cluster",
       wake: client.key(keys.wake),
-      lease,
+      lease: LEASE,
       deadCount: 1000,
       deadAge: 86_400_000,
       groups: { concurrency, limit: 0, window: 0 }
@@ -90,6 +89,17 @@ export const run = (
     let most = 0
     let vanished = 0
     let idle = 0
+    const gone = new Set<string>()
+
+    /** Ends the leases of those who have vanished. */
+    const endLeases = Effect.gen(function*() {
+      const found = yield* client.zrangeWithScores(keys.leases)
+      const over = found.filter(([member]) => gone.has(member.slice(0, member.indexOf(":"))))
+      if (over.length > 0) {
+        yield* client.zadd(keys.leases, over.map(([member, score]) => [member, score - 2 * LEASE] as const))
+      }
+    })
+
     for (let call = 1; done.size < all.length; call++) {
       const worker = crew[call % workers]!
       // All it has ends with this call, and it asks for another number of jobs each time.
@@ -121,13 +131,14 @@ export const run = (
         most = Math.max(most, some.size)
         order.push(group)
       }
+      idle = ids.length > 0 ? 0 : idle + 1
+      if (call % vanish === 0 || idle > workers) yield* endLeases
       if (ids.length > 0 && call % vanish === 0) {
+        gone.add(worker.id)
         crew[call % workers] = newWorker()
         vanished++
       }
-      idle = ids.length > 0 ? 0 : idle + 1
-      if (idle > workers) yield* pass(Math.ceil(lease / 4))
-      if (idle > 100 * workers) {
+      if (idle > 10 * workers) {
         problems.push(`${all.length - done.size} jobs are never taken`)
         break
       }

@@ -15,9 +15,7 @@ const options = {
   skew: 1000,
   concurrency: 3,
   workers: 8,
-  vanish: 40,
-  lease: 2000,
-  pass: (millis: number) => Effect.sleep(millis)
+  vanish: 40
 }
 
 const judged = (driver: string) =>

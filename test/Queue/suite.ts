@@ -22,7 +22,7 @@ import { error, fresh, type Time, until } from "../kit/suites.js"
 
 export const Task = Schema.Struct({ n: Schema.Number })
 
-type Task = typeof Task.Type
+export type Task = typeof Task.Type
 
 export const define = (text: string, options: Partial<Omit<Queue.Options<Task, Task>, "payload">> = {}) =>
   Queue.define({ name: fresh(text), payload: Task, backoff: () => 10, ...options })

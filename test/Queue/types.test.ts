@@ -5,7 +5,7 @@
 // @effect-diagnostics floatingEffect:off
 // @effect-diagnostics missingEffectError:off
 import { assert, expectTypeOf, it } from "@effect/vitest"
-import { Context, Data, Effect, type Layer, Schedule, Schema, type Scope } from "effect"
+import { Context, Data, Effect, Either, type Layer, Schedule, Schema, type Scope } from "effect"
 import * as Queue from "../../src/Queue/index.js"
 import type { RedisError, RedisInputError } from "../../src/RedisError.js"
 
@@ -65,5 +65,23 @@ it("types of queues", () => {
   Queue.worker(Sums, () => Effect.succeed(""))
   // @ts-expect-error: none
   Queue.worker(Sums, () => Effect.void)
+  // Batches: `retryable` gets what jobs fail with.
+  Queue.batchWorker(
+    Emails,
+    (jobs) =>
+      Effect.zipRight(
+        jobs.length > 5 ? Effect.fail(5) : Effect.void,
+        Queue.batchFailures([[jobs[0], new Bounced({ to: "" })]])
+      ),
+    { size: 10, within: 5, retryable: (error) => typeof error === "number" || error._tag === "Bounced" }
+  )
+  Queue.batchWorker(Sums, (jobs) => Effect.succeed(jobs.map((job) => Either.right(job.payload.length))), {
+    size: 10,
+    within: 5
+  })
+  // @ts-expect-error: it has to say something of each job
+  Queue.batchWorker(Sums, () => Effect.void, { size: 10, within: 5 })
+  // @ts-expect-error: another result
+  Queue.batchWorker(Sums, (jobs) => Effect.succeed(jobs.map(() => Either.right(""))), { size: 10, within: 5 })
   assert.strictEqual(Emails.name, "emails")
 })

@@ -24,7 +24,7 @@ import * as scripts from "../../src/Queue/scripts.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import { Fault, layerWith, RedisTestServer } from "../../src/RedisTestServer.js"
 import * as Spans from "../kit/spans.js"
-import { until, virtual } from "../kit/suites.js"
+import { fresh, until, virtual } from "../kit/suites.js"
 import { define, gate, keysLeft, recorder } from "./suite.js"
 import { work } from "./work.js"
 
@@ -226,7 +226,7 @@ describe("a worker", () => {
       yield* TestClock.adjust("1 second")
       yield* holds(() => state.interrupted === 1)
       assert.isTrue(lines.some((line) => line.includes("lost a job") && line.includes(id)))
-      assert.strictEqual((yield* Metric.value(ofWorker(queue.name).lost)).count, 1)
+      assert.strictEqual((yield* Metric.value(ofWorker(queue.name).others.lost)).count, 1)
       yield* Queue.enqueue(queue, { n: 1 })
       yield* holds(() => jobs.length === 2)
     }).pipe(Effect.provide(Layer.merge(Queue.layerTest, Logger.replace(Logger.defaultLogger, logger))))
@@ -266,7 +266,7 @@ describe("a worker", () => {
       assert.isAtMost(left, 12)
       for (let i = 0; i < 30 && (yield* keysLeft(queue.name)).length > 0; i++) yield* TestClock.adjust("1 second")
       assert.deepStrictEqual(jobs.map(({ payload }) => payload.n).sort((a, b) => a - b), Arr.range(0, 59))
-      assert.strictEqual((yield* Metric.value(ofWorker(queue.name).lost)).count, 0)
+      assert.strictEqual((yield* Metric.value(ofWorker(queue.name).others.lost)).count, 0)
       assert.deepStrictEqual(yield* keysLeft(queue.name), [])
       assert.deepStrictEqual((yield* Queue.status(queue)).totals, { completed: 60, failed: 0, dead: 0 })
     })
@@ -670,7 +670,7 @@ describe("telemetry of queues", () => {
     "counts what becomes of attempts",
     Effect.gen(function*() {
       const queue = define("counted", { attempts: 2, backoff: () => 0 })
-      const outcomes = ofWorker(queue.name)
+      const outcomes = ofWorker(queue.name).others
       const { handler, open, state } = yield* gate
       const worker = yield* Queue.makeWorker(
         queue,
@@ -686,6 +686,38 @@ describe("telemetry of queues", () => {
       assert.strictEqual((yield* Metric.value(outcomes.completed)).count, 2)
       assert.strictEqual((yield* Metric.value(outcomes.retried)).count, 1)
       assert.strictEqual((yield* Metric.value(outcomes.seconds)).count, 4)
+    })
+  )
+
+  test(
+    "counts by type, and how long jobs have waited",
+    Effect.gen(function*() {
+      const queue = Queue.define({
+        name: fresh("types"),
+        payload: Schema.Union(Schema.TaggedStruct("A", {}), Schema.TaggedStruct("B", {})),
+        attempts: 1
+      })
+      yield* Queue.enqueue(queue, { _tag: "A" })
+      yield* Queue.enqueue(queue, { _tag: "A" }, { delay: "1 hour" })
+      yield* Queue.enqueue(queue, { _tag: "B" })
+      yield* TestClock.adjust("3 seconds")
+      yield* Queue.makeWorker(queue, Queue.handlers(queue, { A: () => Effect.void, B: () => Effect.fail("no") }))
+      yield* TestClock.adjust("2 hours")
+      const { of, others } = ofWorker(queue.name, ["A", "B"])
+      const valueOf = ({ completed, dead, wait }: ReturnType<typeof of>) =>
+        Effect.all({ completed: Metric.value(completed), dead: Metric.value(dead), wait: Metric.value(wait) })
+      yield* eventually(Effect.map(valueOf(of("A")), ({ completed }) => completed.count === 2))
+      const { wait } = yield* valueOf(of("A"))
+      // The delay is no waiting.
+      assert.deepStrictEqual([wait.count, wait.max], [2, 3])
+      const b = yield* valueOf(of("B"))
+      assert.deepStrictEqual([b.completed.count, b.dead.count, b.wait.count], [0, 1, 1])
+      assert.strictEqual(of("C"), others)
+      assert.strictEqual((yield* Metric.value(others.completed)).count, 0)
+      // There are no more series than that.
+      const many = ofWorker(queue.name, Array.from({ length: 150 }, (_, i) => `T${i}`))
+      assert.notStrictEqual(many.of("T99"), many.others)
+      assert.strictEqual(many.of("T100"), many.others)
     })
   )
 })

@@ -122,6 +122,45 @@ describe("interruption of queues, in memory", () => {
       }).pipe(Effect.provide(Layer.merge(Queue.layerTest, quiet)))
     ))
 
+  it.effect("a worker of batches, at every eleventh step: the same for each of its jobs", () =>
+    leavesNoFiber(
+      Effect.gen(function*() {
+        const server = yield* RedisTestServer
+        const queue = define("batches", { attempts: 1 })
+        let ran: Array<number> = []
+        const steps = yield* everyStep(
+          (n) =>
+            Effect.scoped(Effect.gen(function*() {
+              const done = yield* Deferred.make<void>()
+              const handler = (jobs: ReadonlyArray<Queue.Job<{ readonly n: number }>>) =>
+                Effect.yieldNow().pipe(
+                  Effect.zipRight(Effect.sync(() => void ran.push(...jobs.map(({ payload }) => payload.n)))),
+                  Effect.zipRight(Deferred.succeed(done, undefined))
+                )
+              yield* Queue.enqueueAll(queue, [{ payload: { n } }, { payload: { n: -n } }])
+              yield* Queue.makeBatchWorker(queue, handler, { size: 2, within: "1 second", drain: 0 })
+              yield* Deferred.await(done)
+            })),
+          (n) =>
+            Effect.gen(function*() {
+              const { dead, running } = yield* Queue.counts(queue)
+              assert.strictEqual(running, 0, `step ${n}`)
+              assert.strictEqual(dead, 0, `step ${n}`)
+              const rest = yield* drain(queue)
+              assert.isAtMost(ran.length + rest.length, 4)
+              assert.isTrue(rest.every(({ attempt }) => attempt === 1))
+              ran = []
+            }),
+          11
+        )
+        assert.isAbove(steps, 25)
+        assert.deepStrictEqual(yield* server.subscriptions, [])
+        assert.isAtMost(yield* server.connections, 3)
+        yield* TestClock.adjust("1 minute")
+        assert.deepStrictEqual(Array.from(yield* TestClock.sleeps()), [])
+      }).pipe(Effect.provide(Layer.merge(Queue.layerTest, quiet)))
+    ))
+
   it.effect("a worker's pause, stop and start at random points lose nothing, and count nothing", () =>
     leavesNoFiber(
       Effect.gen(function*() {

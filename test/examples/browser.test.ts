@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Either, Layer, Logger, LogLevel, Option } from "effect"
+import { Deferred, Effect, Either, Layer, Logger, LogLevel, Option, Ref } from "effect"
 import { RedisTest } from "effect-redis-kit"
-import { buy, type Sale } from "../../examples/box-office/sale.js"
+import { confirm, deliver, MailboxFull, Mailer } from "../../examples/box-office/mail.js"
+import { buy, Order, type Sale } from "../../examples/box-office/sale.js"
 import { plan } from "../../examples/box-office/venues.js"
 import { serve } from "../../examples/box-office/web/server.js"
 import * as RealServer from "../kit/RealServer.js"
@@ -129,6 +130,59 @@ describe("the page in a browser", () => {
       assert.strictEqual(ended.status, 401)
       yield* here.until(`${text("left-buyer")} === "–"`)
     }).pipe(Effect.provide(Layer.merge(RedisTest, quiet))), 120_000)
+})
+
+describe("the queue on the page", () => {
+  it.scopedLive(
+    "shows counts, running jobs, throughput and dead letters, and sends again",
+    () =>
+      Effect.gen(function*() {
+        const sale: Sale = { id: "browser-queue", venues: plan(1, 40) }
+        const [venue] = sale.venues
+        const row = venue.rows[0]!
+        const order = (id: string, buyer: string) =>
+          confirm(
+            sale,
+            venue,
+            new Order({ id, buyer, row: row.name, seats: [row.seats[0]!], price: row.price, fencingToken: 1 })
+          )
+        const port = yield* serve(sale, 0)
+        const browser = yield* Chromium.start
+        const page = yield* browser.open(`http://localhost:${port}/`)
+        yield* page.until(`${text("state")} === "live"`)
+        assert.strictEqual(yield* page.evaluate(text("ready")), "–")
+        // What is above it may still grow, so it is opened without the mouse.
+        yield* page.evaluate(`document.getElementById("queue").open = true`)
+        yield* page.until(`${text("ready")} === "0" && ${text("work")} === "0 workers"`)
+
+        yield* order("of full", "full")
+        yield* order("of slow", "slow")
+        yield* page.until(`${text("ready")} === "2" && ${text("work")}.includes("the oldest waits")`)
+        const slow = yield* Deferred.make<void>()
+        const roomy = yield* Ref.make(false)
+        yield* deliver(sale).pipe(Effect.provideService(Mailer, {
+          send: ({ buyer }) =>
+            buyer === "slow"
+              ? Deferred.await(slow)
+              : Effect.flatMap(Ref.get(roomy), (yes) => yes ? Effect.void : new MailboxFull())
+        }))
+        yield* page.until(`${text("jobs")} === "of slow: to slow, attempt 1" && ${text("running")} === "1"`)
+        yield* page.until(`${text("letters")}.startsWith("of full: MailboxFull") && ${text("dead")} === "1"`)
+        yield* page.until(`${text("work")} === "1 workers"`)
+        yield* Deferred.succeed(slow, undefined)
+        yield* page.until(`${text("jobs")} === "" && ${text("throughput")}.includes("1 brought")`)
+
+        // Who is not logged in can only look.
+        yield* page.click("#letters button")
+        yield* page.until(`${text("message")} === "Log in first."`)
+        yield* logIn(page, "ada")
+        yield* Ref.set(roomy, true)
+        yield* page.click("#letters button")
+        yield* page.until(`${text("letters")} === "" && ${text("dead")} === "0"`)
+        assert.strictEqual(yield* page.evaluate(text("message")), "It is sent again.")
+      }).pipe(Effect.provide(Layer.merge(RedisTest, quiet))),
+    120_000
+  )
 })
 
 describe("Chromium", () => {

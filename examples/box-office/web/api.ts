@@ -91,6 +91,18 @@ export class Mails extends Schema.Class<Mails>("Mails")({
   }))
 }) {}
 
+/** The queue of the confirmations. */
+export class QueueView extends Schema.Class<QueueView>("QueueView")({
+  counts: Schema.Struct({ ready: Schema.Int, delayed: Schema.Int, running: Schema.Int, dead: Schema.Int }),
+  paused: Schema.Boolean,
+  workers: Schema.Int,
+  /** For how many seconds the oldest ready job waits. */
+  oldest: Schema.NullOr(Schema.Number),
+  /** Of the last minutes in which something happened. */
+  throughput: Schema.Array(Schema.Struct({ minute: Schema.DateTimeUtc, completed: Schema.Int, failed: Schema.Int })),
+  running: Schema.Array(Schema.Struct({ id: Schema.String, progress: Schema.Unknown }))
+}) {}
+
 /** How often an address may log in. */
 export class LoginLimit extends HttpApiMiddleware.Tag<LoginLimit>()("LoginLimit", { failure: RateLimits.Failure }) {}
 
@@ -146,6 +158,7 @@ const Orders = HttpApiGroup.make("orders")
 
 const Mailing = HttpApiGroup.make("mails")
   .add(HttpApiEndpoint.get("mails", "/mails").addSuccess(Mails))
+  .add(HttpApiEndpoint.get("queue", "/queue").addSuccess(QueueView))
   .add(
     HttpApiEndpoint.post("sendAgain", "/mails/:order")
       .setPath(Schema.Struct({ order: Schema.String }))

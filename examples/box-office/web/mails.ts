@@ -3,7 +3,7 @@
  */
 import { HttpApiBuilder } from "@effect/platform"
 import { Effect } from "effect"
-import { mailsOf, sendAgain } from "../mail.js"
+import { mailsOf, queueOf, sendAgain } from "../mail.js"
 import type { Sale } from "../sale.js"
 import { Api, NotFound } from "./api.js"
 import { orUnavailable } from "./unavailable.js"
@@ -12,6 +12,7 @@ export const mails = (sale: Sale) =>
   HttpApiBuilder.group(Api, "mails", (handlers) =>
     handlers
       .handle("mails", () => orUnavailable(mailsOf(sale)))
+      .handle("queue", () => orUnavailable(queueOf(sale)))
       .handle("sendAgain", ({ path: { order } }) =>
         orUnavailable(Effect.catchTags(sendAgain(sale, order), {
           JobNotDead: () => new NotFound(),
