@@ -615,9 +615,7 @@ for i = 1, #completed, ${CHUNK} do
     keep(completed, given, i, last, rare)
   else
     redis.call('HDEL', jobs, unpack(completed, i, last))
-  end${
-      grouped ? "\n  redis.call('HDEL', group_of, unpack(completed, i, last))" : ""
-    }
+  end${grouped ? "\n  redis.call('HDEL', group_of, unpack(completed, i, last))" : ""}
   if rare then
     if keeps == 0 then
       redis.call('HDEL', levels, unpack(completed, i, last))
