@@ -277,13 +277,13 @@ const { flag, switches } = results
 /** Call, whether it is a Cluster, channel, limit of the queue or 0, whether all, and jobs. */
 export const producing = (
   { call, keys }: Caller,
-  { cluster, wake }: Notices,
+  notices: Notices,
   limit: number,
   all: boolean,
   jobs: ReadonlyArray<string>
 ) => ({
   keys,
-  args: [String(call), flag(cluster), wake, String(limit), flag(all), ...jobs]
+  args: [String(call), switches(notices), notices.wake, String(limit), flag(all), ...jobs]
 })
 
 export const received = (reply: Reply): Either.Either<Received, string> => {
