@@ -30,7 +30,7 @@ import type { Notices } from "./scripts.js"
  * @since 0.1.0
  * @category models
  */
-export type JobState = "ready" | "delayed" | "running" | "dead"
+export type JobState = "ready" | "delayed" | "blocked" | "running" | "dead"
 
 /**
  * How many jobs are in each state. Their sum is the number of jobs.
@@ -42,6 +42,8 @@ export interface Counts {
   readonly ready: number
   /** Those that wait for their time, and those that wait for their next attempt. */
   readonly delayed: number
+  /** Those that wait for their children. */
+  readonly blocked: number
   /** Those that a worker has taken, whether it has started them or not. */
   readonly running: number
   readonly dead: number
@@ -95,7 +97,7 @@ export interface JobInfo<out A> {
   readonly attempts: number
   /** By the clock of whoever enqueued it. */
   readonly enqueuedAt: DateTime.Utc
-  /** When it is due, when its lease ends, or when it died; nothing for one that is ready. */
+  /** When it is due, since when it waits for children, when its lease ends, or when it died; nothing for one that is ready. */
   readonly at: Option.Option<DateTime.Utc>
 }
 
@@ -155,8 +157,8 @@ export interface Control {
   /** The counts, the settings, and what became of earlier jobs. */
   readonly status: <A>(definition: Definition<A, any>) => Effect.Effect<Status, RedisError>
   /**
-   * Some of the jobs of a state: those that wait in the order in which they will start, running ones by the end of their
-   * leases, dead ones from the oldest. As jobs come and go, a page can repeat some of the one before, or miss some.
+   * Some of the jobs of a state: those that wait in the order in which they will start, those that wait for children
+   * from the oldest, running ones by the end of their leases, dead ones from the oldest. As jobs come and go, a page can repeat some of the one before, or miss some.
    */
   readonly list: <A>(
     definition: Definition<A, any>,
@@ -169,7 +171,7 @@ export interface Control {
     definition: Definition<A, any>,
     id: string
   ) => Effect.Effect<Option.Option<unknown>, RedisError>
-  /** Removes a job that does not run. */
+  /** Removes a job that does not run. Its children that are not complete go with it, and its parent hears of it. */
   readonly remove: <A>(
     definition: Definition<A, any>,
     id: string
@@ -197,8 +199,8 @@ export interface Control {
     priority: number
   ) => Effect.Effect<void, JobNotFound | JobNotWaiting | RedisError>
   /**
-   * Removes all jobs that wait, step by step, and returns how many. Those that are enqueued meanwhile may stay. With
-   * `delayed: false` only those that are ready are removed.
+   * Removes all jobs that wait, also for children, step by step, and returns how many. Those that are enqueued meanwhile may
+   * stay. With `delayed: false` only those that are ready are removed.
    */
   readonly drain: <A>(
     definition: Definition<A, any>,
@@ -250,7 +252,7 @@ export class JobIsRunning extends Schema.TaggedError<JobIsRunning>("effect-redis
   }
 }
 
-const State = Schema.Literal("ready", "delayed", "running", "dead")
+const State = Schema.Literal("ready", "delayed", "blocked", "running", "dead")
 
 /**
  * Only a delayed job can do this. Nothing was changed.
@@ -269,7 +271,7 @@ export class JobNotDelayed extends Schema.TaggedError<JobNotDelayed>("effect-red
 }
 
 /**
- * Only a job that is ready or delayed can do this. Nothing was changed.
+ * Only a job that is ready, delayed or blocked can do this. Nothing was changed.
  *
  * @since 0.1.0
  * @category errors
@@ -374,7 +376,13 @@ export const spanned = <A, B, E, R = never>(
   effect: Effect.Effect<B, E, R>
 ): Effect.Effect<B, E, R> => withSpan(effect, `queue.${operation}`, () => ({ "effect_redis.queue.name": name }))
 
-const countsOf = ({ dead, delayed, ready, running }: scripts.Status): Counts => ({ ready, delayed, running, dead })
+const countsOf = ({ blocked, dead, delayed, ready, running }: scripts.Status): Counts => ({
+  ready,
+  delayed,
+  blocked,
+  running,
+  dead
+})
 
 export const statusOf = (found: scripts.Status): Status => ({
   counts: countsOf(found),

@@ -99,7 +99,7 @@ export interface DeadLetters {
   ) => Effect.Effect<Option.Option<DeadLetter<A>>, RedisError>
   readonly deadLetterCount: <A>(definition: Definition<A, any>) => Effect.Effect<number, RedisError>
   /**
-   * Makes a dead letter ready again, behind the others of its priority. Its deadline is forgotten. Of several at the same
+   * Makes a dead letter ready again, behind the others of its priority, or blocked when its children have to be tried again. Its deadline is forgotten. Of several at the same
    * time one succeeds.
    */
   readonly replay: <A>(
@@ -147,7 +147,7 @@ export interface DeadLetters {
 export class JobNotDead extends Schema.TaggedError<JobNotDead>("effect-redis-kit/Queue/JobNotDead")("JobNotDead", {
   queue: Schema.String,
   id: Schema.String,
-  state: Schema.Literal("ready", "delayed", "running")
+  state: Schema.Literal("ready", "delayed", "blocked", "running")
 }) {
   /** @since 0.1.0 */
   override get message(): string {
@@ -288,11 +288,11 @@ export const makeDeadLetters = (client: RedisClient.Service, open: Open): DeadLe
         Effect.flatMap(
           client.eval(scripts.replay, target, options?.resetAttempts === true, [{ id }]),
           ([outcome]): Effect.Effect<void, JobNotFound | JobNotDead> =>
-            outcome === "ready" || outcome === "delayed" || outcome === "running"
-              ? Effect.fail(new JobNotDead({ queue: definition.name, id, state: outcome }))
-              : outcome === "ok"
+            outcome === "ok"
               ? Effect.void
-              : Effect.fail(new JobNotFound({ queue: definition.name, id }))
+              : outcome === undefined || outcome === "missing" || outcome === "dead"
+              ? Effect.fail(new JobNotFound({ queue: definition.name, id }))
+              : Effect.fail(new JobNotDead({ queue: definition.name, id, state: outcome }))
         )),
     replayMany: (definition, ids, options) =>
       within(

@@ -11,6 +11,7 @@ import type * as Schema from "effect/Schema"
 import { checkWhole, nonNegativeMillis, positiveMillis } from "../internal/input.js"
 import { checkName } from "../internal/rooms.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
+import type { ChildOutcome } from "./flows.js"
 import type { GroupLimits } from "./groupScripts.js"
 import { LEVELS } from "./keys.js"
 
@@ -203,6 +204,8 @@ export interface Job<out A> {
   readonly schedule: Option.Option<Firing>
   /** Keeps a value, as JSON, that others can read as long as the job runs. Whether the job still belongs to this worker. */
   readonly progress: (value: unknown) => Effect.Effect<boolean, RedisError>
+  /** What became of the jobs that it has waited for, in the order in which they were given. `childResults` decodes it. */
+  readonly children: Effect.Effect<ReadonlyArray<ChildOutcome>, RedisError>
 }
 
 /** The options in milliseconds, checked. */

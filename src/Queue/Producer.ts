@@ -52,6 +52,43 @@ export interface Producer {
   ) => Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError>
 }
 
+/** A job as scripts take it. */
+export interface Plant {
+  readonly id: string
+  readonly envelope: string
+  readonly extras: string
+}
+
+/** What adds jobs, to queues without groups and with them. */
+interface Scripts {
+  readonly plain: typeof scripts.enqueue
+  readonly inGroups: typeof scripts.enqueue
+}
+
+/** What flows need of a producer. */
+export interface Planter {
+  readonly nextId: (now: number) => string
+  readonly prepare: <A>(
+    operation: string,
+    definition: Definition<A, any>,
+    job: EnqueueOptions & { readonly payload: A },
+    now: number,
+    traceparent: string | undefined
+  ) => Either.Either<Plant, PayloadTooLarge | RedisInputError>
+  /** Makes a call of its own for one job, with its id as the first text. */
+  readonly plant: <A>(
+    definition: Definition<A, any>,
+    scripts: Scripts,
+    texts: ReadonlyArray<string>
+  ) => Effect.Effect<Enqueued, QueueFull | RedisError>
+  /** Gives the time, and the trace parent of a span around it. */
+  readonly traced: <A, E>(
+    queue: string,
+    count: number,
+    use: (now: number, traceparent: string | undefined) => Effect.Effect<A, E>
+  ) => Effect.Effect<A, E>
+}
+
 /** What one caller wants to add. */
 interface Order {
   readonly route: Route
@@ -62,6 +99,8 @@ interface Order {
   readonly plain: boolean
   /** The limit of the queue, or 0. */
   readonly limit: number
+  /** What it is added with when it is not plain. */
+  readonly scripts: Scripts
   readonly done: (result: Exit.Exit<scripts.Received, RedisError>) => void
 }
 
@@ -217,10 +256,12 @@ const withoutExtras = (jobs: ReadonlyArray<string>): ReadonlyArray<string> => {
 
 const NO_OPTIONS: EnqueueOptions = {}
 
+const ENQUEUE: Scripts = { plain: scripts.enqueue, inGroups: scripts.enqueueInGroups }
+
 export const make = (
   client: Client,
   process: string
-): Effect.Effect<Producer, never, Scope.Scope> =>
+): Effect.Effect<Producer & { readonly planter: Planter }, never, Scope.Scope> =>
   Effect.gen(function*() {
     const fork = yield* FiberSet.makeRuntime<never>()
     const lines = new Map<string, Line>()
@@ -285,7 +326,7 @@ export const make = (
           })
         )
         : client.eval(
-          grouped ? scripts.enqueueInGroups : scripts.enqueue,
+          grouped ? first.scripts.inGroups : first.scripts.plain,
           { keys, call: number },
           notices,
           first.limit,
@@ -324,6 +365,7 @@ export const make = (
       limit: number,
       all: boolean,
       plain: boolean,
+      scripts: Scripts,
       read: (received: scripts.Received) => Exit.Exit<ReadonlyArray<Enqueued>, QueueFull>
     ): Effect.Effect<ReadonlyArray<Enqueued>, QueueFull | RedisError> =>
       Effect.async((resume) => {
@@ -339,6 +381,7 @@ export const make = (
           limit,
           all,
           plain,
+          scripts,
           done: (exit) => resume(Exit.isSuccess(exit) ? read(exit.value) : Exit.failCause(exit.cause))
         }
         waiting.push(order)
@@ -347,6 +390,77 @@ export const make = (
           const i = waiting.indexOf(order)
           if (i >= 0) waiting.splice(i, 1)
         })
+      })
+
+    const nextId = (now: number): string => Envelope.makeId(now, process.slice(0, 6), ids++)
+
+    const plantOf: Planter["prepare"] = (operation, definition, job, now, traceparent) => {
+      const prepared = prepare(operation, definition, job)
+      if (Either.isLeft(prepared)) return Either.left(prepared.left)
+      const compiled = compile(definition)
+      const payload = compiled.encode(operation, job.payload)
+      if (Either.isLeft(payload)) return Either.left(payload.left)
+      if (now >= compiled.announcedAt + ANNOUNCED) {
+        compiled.announcedAt = now
+        fork(Effect.interruptible(announce(client, definition.name)))
+      }
+      const { attempts, due, extras, id, timeout } = prepared.right
+      return Either.right({
+        id: id ?? nextId(now),
+        envelope: Envelope.encode(
+          {
+            enqueuedAt: id === undefined ? undefined : now,
+            delay: delayOf(due, now),
+            attempts,
+            timeout,
+            traceparent,
+            group: job.group
+          },
+          payload.right
+        ),
+        extras
+      })
+    }
+
+    /** What became of jobs, with the ids that they were sent with. */
+    const readerOf =
+      ({ maxSize = 0, name }: Definition<any, any>, { count }: Compiled<any>, idOf: (i: number) => string) =>
+      ({ ids, outcomes }: scripts.Received): Exit.Exit<ReadonlyArray<Enqueued>, QueueFull> => {
+        const result = new Array<Enqueued>(outcomes.length)
+        let standIn = 0
+        let added = 0
+        for (let i = 0; i < outcomes.length; i++) {
+          const letter = outcomes[i]!
+          const outcome = OUTCOMES[letter]
+          if (outcome === undefined) return Exit.fail(new QueueFull({ queue: name, maxSize }))
+          const id = letter === "d" || letter === "i" ? ids[standIn++]! : idOf(i)
+          if (outcome !== "duplicate") added++
+          result[i] = { id, outcome }
+        }
+        if (added > 0) count.unsafeUpdate(added, [])
+        return Exit.succeed(result)
+      }
+
+    const traced: Planter["traced"] = (queue, count, use) =>
+      Effect.withFiberRuntime((fiber) => {
+        const now = Context.get(fiber.getFiberRef(DefaultServices.currentServices), Clock.Clock)
+          .unsafeCurrentTimeMillis()
+        if (!isTraced(fiber)) return use(now, undefined)
+        return Effect.useSpan(
+          `send ${queue}`,
+          {
+            kind: "producer",
+            captureStackTrace: false,
+            attributes: {
+              "messaging.system": "redis",
+              "messaging.destination.name": queue,
+              "messaging.operation.type": "send",
+              "messaging.operation.name": "enqueue",
+              ...(count !== 1 && { "messaging.batch.message_count": count })
+            }
+          },
+          (span) => Effect.withParentSpan(use(now, traceparentOf(span)), span)
+        )
       })
 
     const add = <A>(
@@ -358,81 +472,42 @@ export const make = (
       const { maxSize = 0, name } = definition
       const settings = settingsOf(definition)
       if (Either.isLeft(settings)) return Effect.fail(settings.left)
-      const known = compile(definition)
-      const { count, encode, route } = known
-
-      const send = (
-        enqueuedAt: number,
-        traceparent: string | undefined
-      ): Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError> => {
-        if (enqueuedAt >= known.announcedAt + ANNOUNCED) {
-          known.announcedAt = enqueuedAt
-          fork(Effect.interruptible(announce(client, name)))
-        }
-        const args = new Array<string>(jobs.length * 3)
-        let plain = maxSize === 0
-        for (let i = 0; i < jobs.length; i++) {
-          const job = jobs[i]!
-          const prepared = prepare(operation, definition, job)
-          if (Either.isLeft(prepared)) return Effect.fail(prepared.left)
-          const payload = encode(operation, job.payload)
-          if (Either.isLeft(payload)) return Effect.fail(payload.left)
-          const { attempts, due, extras, id, timeout } = prepared.right
-          args[3 * i] = id ?? Envelope.makeId(enqueuedAt, process.slice(0, 6), ids++)
-          args[3 * i + 1] = Envelope.encode(
-            {
-              enqueuedAt: id === undefined ? undefined : enqueuedAt,
-              delay: delayOf(due, enqueuedAt),
-              attempts,
-              timeout,
-              traceparent,
-              group: job.group
-            },
-            payload.right
-          )
-          args[3 * i + 2] = extras
-          if (extras !== "") plain = false
-        }
-        return order(name, route, args, maxSize, all, plain, ({ ids, outcomes }) => {
-          const result = new Array<Enqueued>(jobs.length)
-          let standIn = 0
-          let added = 0
+      return traced(
+        name,
+        jobs.length,
+        (now, traceparent): Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError> => {
+          const texts = new Array<string>(jobs.length * 3)
+          let plain = maxSize === 0
           for (let i = 0; i < jobs.length; i++) {
-            const letter = outcomes[i] ?? ""
-            const outcome = OUTCOMES[letter]
-            if (outcome === undefined) return Exit.fail(new QueueFull({ queue: name, maxSize }))
-            const id = letter === "d" || letter === "i" ? ids[standIn++]! : args[3 * i]!
-            if (outcome !== "duplicate") added++
-            result[i] = { id, outcome }
+            const prepared = plantOf(operation, definition, jobs[i]!, now, traceparent)
+            if (Either.isLeft(prepared)) return Effect.fail(prepared.left)
+            const { envelope, extras, id } = prepared.right
+            texts[3 * i] = id
+            texts[3 * i + 1] = envelope
+            texts[3 * i + 2] = extras
+            if (extras !== "") plain = false
           }
-          if (added > 0) count.unsafeUpdate(added, [])
-          return Exit.succeed(result)
-        })
-      }
+          const compiled = compile(definition)
+          const read = readerOf(definition, compiled, (i) => texts[3 * i]!)
+          return order(name, compiled.route, texts, maxSize, all, plain, ENQUEUE, read)
+        }
+      )
+    }
 
-      return Effect.withFiberRuntime((fiber) => {
-        const now = Context.get(fiber.getFiberRef(DefaultServices.currentServices), Clock.Clock)
-          .unsafeCurrentTimeMillis()
-        if (!isTraced(fiber)) return send(now, undefined)
-        return Effect.useSpan(
-          `send ${name}`,
-          {
-            kind: "producer",
-            captureStackTrace: false,
-            attributes: {
-              "messaging.system": "redis",
-              "messaging.destination.name": name,
-              "messaging.operation.type": "send",
-              "messaging.operation.name": "enqueue",
-              ...(jobs.length !== 1 && { "messaging.batch.message_count": jobs.length })
-            }
-          },
-          (span) => Effect.withParentSpan(send(now, traceparentOf(span)), span)
-        )
-      })
+    const planter: Planter = {
+      nextId,
+      prepare: plantOf,
+      traced,
+      plant: (definition, scripts, texts) => {
+        const { maxSize = 0, name } = definition
+        const compiled = compile(definition)
+        const read = readerOf(definition, compiled, () => texts[0]!)
+        return Effect.map(order(name, compiled.route, texts, maxSize, true, false, scripts, read), ([first]) => first!)
+      }
     }
 
     return {
+      planter,
       enqueue: (definition, payload, options = NO_OPTIONS) =>
         Effect.map(add("Queue.enqueue", definition, [{ ...options, payload }], false), ([first]) => first!),
       enqueueAll: (definition, jobs) =>

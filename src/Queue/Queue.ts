@@ -18,9 +18,11 @@ import type { RedisError, RedisInputError } from "../RedisError.js"
 import { layer as testServer, RedisTestServer } from "../RedisTestServer.js"
 import * as Batch from "./Batch.js"
 import { type Control, makeControl, opener } from "./Control.js"
+import * as Courier from "./Courier.js"
 import { type DeadLetterExport, makeExport } from "./DeadLetterExport.js"
 import { type DeadLetters, makeDeadLetters } from "./DeadLetters.js"
 import { type Definition, type Enqueued, type EnqueueOptions, settingsOf } from "./Definition.js"
+import { type Flows, makeFlows } from "./flows.js"
 import { type Groups, makeGroups } from "./Groups.js"
 import { type Inspection, makeInspection } from "./Inspection.js"
 import * as Producer from "./Producer.js"
@@ -48,7 +50,7 @@ export interface NewJob<out A> extends EnqueueOptions {
  * @since 0.1.0
  * @category models
  */
-export interface Service extends Control, DeadLetters, DeadLetterExport, Inspection, Groups, Schedules {
+export interface Service extends Control, DeadLetters, DeadLetterExport, Inspection, Flows, Groups, Schedules {
   /**
    * Adds a job. Jobs that are added to a queue while a call for it is underway leave together in the next one. When the
    * reply is lost it is asked for again, and the job is added once.
@@ -103,17 +105,26 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
   const process = randomBytes(9).toString("base64url").replace(/[-_]/g, "0")
   const pace = Option.isSome(yield* Effect.serviceOption(RedisTestServer)) ? Wakeups.inMemory : Wakeups.onServer
   const wakeups = yield* Wakeups.make(client, pace)
-  const producer = yield* Producer.make(client, process)
+  const courier = yield* Courier.make(client, process)
+  const { planter, ...producer } = yield* Producer.make(client, process)
   const open = opener({ cluster: client.mode === "cluster" }, client)
   const fireSchedules = yield* Scheduler.make(client, wakeups, pace)
   let workers = 0
   let firings = 0
-  const shared: Worker.Shared = { client, wakeups, pace, nextWorker: () => `${process}.${workers++}`, fireSchedules }
+  const shared: Worker.Shared = {
+    client,
+    wakeups,
+    pace,
+    courier,
+    nextWorker: () => `${process}.${workers++}`,
+    fireSchedules
+  }
   return {
     ...makeControl(client, open),
     ...makeDeadLetters(client, open),
     ...makeExport(client, open),
     ...makeInspection(client, open, client.mode === "cluster"),
+    ...makeFlows(client, open, planter, courier),
     ...makeGroups(client, open),
     ...makeSchedules(client, open, () => `${process}.${firings++}`),
     makeScheduler: (definition) => Effect.zipRight(settingsOf(definition), fireSchedules(definition)),

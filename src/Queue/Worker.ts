@@ -30,8 +30,10 @@ import { spanOf } from "../internal/traceparent.js"
 import type { Service as Client } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import { delayOf } from "./backoff.js"
+import type { Courier } from "./Courier.js"
 import { type Backoff, type Definition, type Firing, type Job, settingsOf } from "./Definition.js"
 import * as Envelope from "./envelope.js"
+import { childrenOf } from "./flows.js"
 import { Types, UnknownType } from "./Handlers.js"
 import { keysOf } from "./keys.js"
 import * as metrics from "./metrics.js"
@@ -98,6 +100,7 @@ export interface Shared {
   /** Sees that schedules of the queue are fired, as long as the scope is there. */
   readonly fireSchedules: (definition: Definition<any, any>) => Effect.Effect<void, never, Scope.Scope>
   readonly pace: Pace
+  readonly courier: Courier
 }
 
 /** The deadline of a job passed while it ran. */
@@ -169,7 +172,7 @@ const MOST_DETOUR = 1024
 const microtask = (f: () => void): void => void Promise.resolve().then(f)
 
 export const make = <A, B, E, R>(
-  { client, fireSchedules, nextWorker, pace, wakeups }: Shared,
+  { client, courier, fireSchedules, nextWorker, pace, wakeups }: Shared,
   definition: Definition<A, B>,
   handler: Handler<A, E, R, NoInfer<B>>,
   options: WorkerOptions<E> = {},
@@ -363,7 +366,8 @@ export const make = <A, B, E, R>(
         group: Option.fromNullable(envelope.group),
         enqueuedAt: DateTime.unsafeMake(envelope.enqueuedAt),
         schedule: firingOf(envelope),
-        progress: progressOf(taken)
+        progress: progressOf(taken),
+        children: childrenOf(client, courier, name, taken.id)
       }
       let effect: Effect.Effect<B, E | OwnFailure, R> = Effect.suspend(() => handler(job))
       const limit = envelope.timeout ?? timeout
@@ -574,8 +578,19 @@ export const make = <A, B, E, R>(
     }
 
     const received = (
-      { cancelled, deadlines, envelopes, failures, ids, levels, limited: isLimited, lost, next, now: serverNow }:
-        scripts.Claimed,
+      {
+        cancelled,
+        deadlines,
+        envelopes,
+        failures,
+        ids,
+        levels,
+        limited: isLimited,
+        lost,
+        next,
+        now: serverNow,
+        posted
+      }: scripts.Claimed,
       number: number,
       asked: number,
       want: number,
@@ -586,6 +601,7 @@ export const make = <A, B, E, R>(
         lose(member.slice(member.indexOf("|") + 1), counted.others)
       }
       limited = isLimited
+      if (posted) courier.kick(name)
       const at = now()
       for (let i = 0; i < ids.length; i++) {
         const text = envelopes[i]

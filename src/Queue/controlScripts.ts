@@ -13,6 +13,7 @@
 import * as Either from "effect/Either"
 import type { Reply } from "../RedisClient.js"
 import * as RedisScript from "../RedisScript.js"
+import { reviving } from "./flowLua.js"
 import { type Keys, LEVELS, names } from "./keys.js"
 import { moving, type Notices } from "./scripts.js"
 
@@ -21,7 +22,7 @@ export interface Target extends Notices {
   readonly keys: Keys
 }
 
-export type State = "ready" | "delayed" | "running" | "dead"
+export type State = "ready" | "delayed" | "blocked" | "running" | "dead"
 
 /** How many jobs one script touches at most. */
 export const PAGE = 1000
@@ -31,6 +32,7 @@ export const params = ({ cluster, keys, wake }: Target, ...args: ReadonlyArray<s
   args: [cluster ? "1" : "0", wake, ...args]
 })
 
+/** Behind `common` of `scripts.ts`: where a job is, and how it goes. */
 export const common = `
 local cluster, channel = ARGV[1] == '1', ARGV[2]
 ${moving}
@@ -54,6 +56,7 @@ local function state_of(id)
   if redis.call('HEXISTS', jobs, id) == 0 then return end
   if redis.call('ZSCORE', dead, id) then return 'dead' end
   if redis.call('ZSCORE', delayed, id) then return 'delayed' end
+  if redis.call('ZSCORE', blocked, id) then return 'blocked' end
   local member, ends = lease_of(id)
   if member then return 'running', member, ends end
   return 'ready'
@@ -62,6 +65,30 @@ end
 -- Of a job that is gone its place in its group has to be given.
 local function leave(level, id, place)
   if not leave_group(id, place) then redis.call('HINCRBY', removed, level .. '|' .. id, 1) end
+end
+
+-- Removes a job that is in this state. One that runs has the lease with this member.
+local function discard(id, state, member)
+  if state == 'running' then
+    redis.call('ZREM', leases, member)
+    release(member, id)
+  end
+  if state == 'delayed' then redis.call('ZREM', delayed, id) end
+  if state == 'dead' then
+    redis.call('ZREM', dead, id)
+    redis.call('HDEL', dead_info, id)
+  end
+  local level, place = level_of(id), redis.call('HGET', group_of, id)
+  forget(id)
+  if state == 'ready' then leave(level, id, place) end
+end
+
+-- Tells whoever runs a job to stop.
+local function stop(id, control)
+  -- A full server takes what comes behind a removal.
+  redis.call('SREM', cancelled, id)
+  redis.call('SADD', cancelled, id)
+  redis.call('PUBLISH', control, 'cancel ' .. id)
 end
 `
 
@@ -73,6 +100,7 @@ end
 export interface Status {
   readonly ready: number
   readonly delayed: number
+  readonly blocked: number
   readonly running: number
   readonly dead: number
   readonly paused: boolean
@@ -90,26 +118,28 @@ const numberOf = (text: Reply | undefined): number | undefined => typeof text ==
 /**
  * How many jobs there are in each state, the settings and the counters. O(1).
  *
- * Returns jobs, delayed, running and dead ones, and fields of `meta`.
+ * Returns jobs, delayed, running and dead ones, fields of `meta`, and blocked jobs.
  */
 export const status = RedisScript.make({
   name: "queue.status",
   lua: `${names}
 return { redis.call('HLEN', jobs), redis.call('ZCARD', delayed), redis.call('ZCARD', leases), redis.call('ZCARD', dead),
-  redis.call('HMGET', meta, 'paused', 'concurrency', 'limit', 'window', 'completed', 'failed', 'dead') }`,
+  redis.call('HMGET', meta, 'paused', 'concurrency', 'limit', 'window', 'completed', 'failed', 'dead'),
+  redis.call('ZCARD', blocked) }`,
   params,
   result: (reply): Either.Either<Status, string> => {
-    const [jobs, delayed, running, dead, meta] = Array.isArray(reply) ? reply : []
+    const [jobs, delayed, running, dead, meta, blocked] = Array.isArray(reply) ? reply : []
     if (
       typeof jobs !== "number" || typeof delayed !== "number" || typeof running !== "number" ||
-      typeof dead !== "number" || !Array.isArray(meta)
+      typeof dead !== "number" || !Array.isArray(meta) || typeof blocked !== "number"
     ) {
-      return Either.left("four numbers and a list")
+      return Either.left("five numbers and a list")
     }
     const [paused, concurrency, limit, window, completed, failed, died] = meta
     return Either.right({
-      ready: jobs - delayed - running - dead,
+      ready: jobs - delayed - blocked - running - dead,
       delayed,
+      blocked,
       running,
       dead,
       paused: paused === "1",
@@ -157,7 +187,7 @@ export interface Row {
   readonly envelope: string
   readonly level: number
   readonly failures: number
-  /** When it is due, its lease ends, or it died, in milliseconds; 0 for one that is ready. */
+  /** When it is due, since when it is blocked, when its lease ends, or when it died, in milliseconds; 0 for one that is ready. */
   readonly at: number
   /** About a dead letter: JSON. */
   readonly info: string
@@ -169,7 +199,7 @@ export interface Page {
   readonly next: number
 }
 
-const states: ReadonlyArray<unknown> = ["ready", "delayed", "running", "dead"] satisfies ReadonlyArray<State>
+const states: ReadonlyArray<unknown> = ["ready", "delayed", "blocked", "running", "dead"] satisfies ReadonlyArray<State>
 
 const isState = (u: unknown): u is State => states.includes(u)
 
@@ -209,6 +239,7 @@ if not state then return false end
 local at = ends
 if state == 'delayed' then at = redis.call('ZSCORE', delayed, id) end
 if state == 'dead' then at = redis.call('ZSCORE', dead, id) end
+if state == 'blocked' then at = redis.call('ZSCORE', blocked, id) end
 return row(id, state, at)`,
   params: (target: Target, id: string) => params(target, id),
   result: (reply): Either.Either<Row | undefined, string> => {
@@ -220,8 +251,8 @@ return row(id, state, at)`,
 })
 
 /**
- * Some of the jobs of a state: those that are ready and delayed in the order in which they will start, running ones by the
- * end of their leases, and dead ones by when they died. O(log n + m) for m jobs; O(n) for the place in a long list.
+ * Some of the jobs of a state: those that are ready and delayed in the order in which they will start, blocked ones by when
+ * they came, running ones by the end of their leases, and dead ones by when they died. O(log n + m) for m jobs; O(n) for the place in a long list.
  *
  * ARGV state, offset, limit, 1 for the last ones first. Returns jobs, and where the next page begins or 0.
  */
@@ -260,7 +291,7 @@ if state == 'ready' then
     seen = seen + #part
   end
 else
-  local key = state == 'delayed' and delayed or state == 'dead' and dead or leases
+  local key = state == 'delayed' and delayed or state == 'blocked' and blocked or state == 'dead' and dead or leases
   total = redis.call('ZCARD', key)
   local part = redis.call(newest and 'ZREVRANGE' or 'ZRANGE', key, offset, offset + limit - 1, 'WITHSCORES')
   seen = #part / 2
@@ -301,18 +332,7 @@ local state, member, ends = state_of(id)
 if not state then return 'missing' end
 -- A lease that is over binds nobody: whoever had it can't settle the job any more.
 if state == 'running' and ends > now then return 'running' end
-if state == 'running' then
-  redis.call('ZREM', leases, member)
-  release(member, id)
-end
-if state == 'delayed' then redis.call('ZREM', delayed, id) end
-if state == 'dead' then
-  redis.call('ZREM', dead, id)
-  redis.call('HDEL', dead_info, id)
-end
-local level, place = level_of(id), redis.call('HGET', group_of, id)
-forget(id)
-if state == 'ready' then leave(level, id, place) end
+discard(id, state, member)
 if fresh then mark() end
 return 'ok'`,
   params: (target: Target, id: string) => params(target, id),
@@ -330,10 +350,7 @@ export const cancel = RedisScript.make({
 local id = ARGV[3]
 local member, ends = lease_of(id)
 if not member or ends <= now then return 0 end
--- A full server takes what comes behind a removal.
-redis.call('SREM', cancelled, id)
-redis.call('SADD', cancelled, id)
-redis.call('PUBLISH', ARGV[4], 'cancel ' .. id)
+stop(id, ARGV[4])
 return 1`,
   params: (target: Target, id: string, channel: string) => params(target, id, channel),
   result: RedisScript.boolean,
@@ -378,7 +395,7 @@ return 'ok'`,
 })
 
 /**
- * Gives a job that is ready or delayed another priority; behind those that have it already. As `get`.
+ * Gives a job that is ready, delayed or blocked another priority; behind those that have it already. As `get`.
  *
  * ARGV id, level. Returns an outcome.
  */
@@ -387,7 +404,7 @@ export const changePriority = RedisScript.make({
   lua: `${common}
 local id, level = ARGV[3], tonumber(ARGV[4])
 local state = state_of(id)
-if state ~= 'ready' and state ~= 'delayed' then return state or 'missing' end
+if state ~= 'ready' and state ~= 'delayed' and state ~= 'blocked' then return state or 'missing' end
 if level == level_of(id) then return 'ok' end
 local before, place = level_of(id), redis.call('HGET', group_of, id)
 if level == 0 then redis.call('HDEL', levels, id) else redis.call('HSET', levels, id, level) end
@@ -421,7 +438,7 @@ const removedOf = (reply: Reply): Either.Either<Removed, string> => {
 /**
  * Removes jobs that wait. O(m log n) for m of n jobs, no more than a page.
  *
- * ARGV whether delayed ones, too. Returns how many, and how many places may still be there.
+ * ARGV whether delayed and blocked ones, too. Returns how many, and how many places may still be there.
  */
 export const drain = RedisScript.make({
   name: "queue.drain",
@@ -455,6 +472,16 @@ if ARGV[3] == '1' then
     gone = gone + 1
   end
   left = left + redis.call('ZCARD', delayed)
+  -- What its children have to be told counts, too.
+  while budget > 0 do
+    local id = redis.call('ZRANGE', blocked, 0, 0)[1]
+    if not id then break end
+    budget = budget - tonumber(string.match(redis.call('HGET', flows, '>' .. id) or '1', '^%d+'))
+    redis.call('ZREM', blocked, id)
+    forget(id)
+    gone = gone + 1
+  end
+  left = left + redis.call('ZCARD', blocked) * ${PAGE}
 end
 if fresh then mark() end
 return { gone, left }`,
@@ -486,7 +513,7 @@ return { #ids, redis.call('ZCOUNT', dead, '-inf', before) }`,
 })
 
 /**
- * Removes everything. O(1), and O(n) with n running jobs.
+ * Removes everything but stamps, which end by themselves. O(1), and O(n) with n running jobs.
  *
  * ARGV whether leases do not matter. Returns how many jobs run and stand in the way.
  */
@@ -495,7 +522,11 @@ export const obliterate = RedisScript.make({
   lua: `${common}
 local running = redis.call('ZCOUNT', leases, '(' .. whole(now), '+inf')
 if running > 0 and ARGV[3] ~= '1' then return running end
-redis.call('UNLINK', unpack(KEYS))
+local doomed = {}
+for _, key in ipairs(KEYS) do
+  if key ~= stamps then doomed[#doomed + 1] = key end
+end
+redis.call('UNLINK', unpack(doomed))
 return 0`,
   params: (target: Target, force: boolean) => ({
     ...params(target, force ? 1 : 0),
@@ -563,7 +594,7 @@ return { found, tonumber(last) }`,
  */
 export const replay = RedisScript.make({
   name: "queue.replay",
-  lua: `${common}
+  lua: `${common}${reviving}
 local outcomes = {}
 for i = 4, #ARGV, 2 do
   local id, at = ARGV[i], tonumber(ARGV[i + 1])
@@ -571,15 +602,7 @@ for i = 4, #ARGV, 2 do
   if not died or at and at ~= died then
     outcomes[#outcomes + 1] = state_of(id) or 'missing'
   else
-    local text, attempts = redis.call('HGET', dead_info, id), 0
-    if ARGV[3] ~= '1' and text then
-      local readable, info = pcall(cjson.decode, text)
-      attempts = readable and type(info) == 'table' and tonumber(info.attempts) or 0
-    end
-    redis.call('ZREM', dead, id)
-    redis.call('HDEL', dead_info, id)
-    if attempts > 1 then redis.call('HSET', failures, id, attempts - 1) end
-    put(id, level_of(id))
+    again(id, ARGV[3] == '1')
     outcomes[#outcomes + 1] = 'ok'
   end
 end

@@ -174,6 +174,7 @@ export const whyOf = (error: unknown): string => {
  * - `deadline`: it was not finished in time
  * - `cancelled`: somebody has cancelled it
  * - `no-handler`: nobody knows what to do with its type
+ * - `child-failed`: a child of it did not complete
  *
  * @since 0.1.0
  * @category models
@@ -186,6 +187,7 @@ export type DeadReason =
   | "deadline"
   | "cancelled"
   | "no-handler"
+  | "child-failed"
 
 /** What is kept about a dead letter. When it became one is in the key of the dead letters. */
 export const DeadInfo = Schema.parseJson(Schema.Struct({
@@ -196,7 +198,8 @@ export const DeadInfo = Schema.parseJson(Schema.Struct({
     "undecodable",
     "deadline",
     "cancelled",
-    "no-handler"
+    "no-handler",
+    "child-failed"
   ),
   /** How many attempts have failed. */
   attempts: Schema.Number,

@@ -52,6 +52,20 @@ export {
   type Options
 } from "./Definition.js"
 export type { DeadReason } from "./envelope.js"
+export {
+  child,
+  ChildFailed,
+  type ChildOptions,
+  type ChildOutcome,
+  childResults,
+  type Flow,
+  flow,
+  type FlowChild,
+  type FlowNode,
+  type FlowOptions,
+  type Flows,
+  type OnFailure
+} from "./flows.js"
 export * from "./groupOperations.js"
 export type { GroupInfo, GroupLimits, GroupPage, GroupPageOptions, Groups } from "./Groups.js"
 export { type HandlerByType, type Handlers, handlers } from "./Handlers.js"

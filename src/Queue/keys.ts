@@ -1,8 +1,8 @@
 /**
  * The keys of a queue. All share a hash tag, and so a slot.
  *
- * A job is in one state at any moment: *ready* in a list, *delayed*, *running* with a lease, or *dead*. Its envelope stays
- * in `jobs` from the first moment to the last. The owner of the keys are the jobs: when none is left, only `meta` is.
+ * A job is in one state at any moment: *ready* in a list, *delayed*, *blocked* by its children, *running* with a lease, or
+ * *dead*. Its envelope stays in `jobs` from the first moment to the last. The owner of the keys are the jobs: when none is left, only `meta` is.
  */
 
 /** How many levels of priority there are at most. */
@@ -53,6 +53,17 @@ export interface Keys {
    * ready, or got another level.
    */
   readonly removed: string
+  /** HASH of what belongs to flows, see `flowLua.ts`. */
+  readonly flows: string
+  /** ZSET of parents that wait for children → since when, in milliseconds. */
+  readonly blocked: string
+  /** ZSET of what other queues have to be told → stamp. */
+  readonly outbox: string
+  /**
+   * ZSET sender → stamp of what came from it last, and of what was sent last under an empty text. It lives for a day. It
+   * outlives the queue, or what is sent after its end would seem to be known.
+   */
+  readonly stamps: string
   /** HASH id of a schedule → when its slots are, its limits, and what its jobs are made of, with NUL between them. */
   readonly schedules: string
   /** ZSET id of a schedule → its next slot in milliseconds; `inf` for one that is paused or has ended. */
@@ -126,6 +137,10 @@ const keysUnder = (root: string) => ({
   cancelled: `${root}:cancelled`,
   progress: `${root}:progress`,
   removed: `${root}:removed`,
+  flows: `${root}:flows`,
+  blocked: `${root}:blocked`,
+  outbox: `${root}:outbox`,
+  stamps: `${root}:stamps`,
   schedules: `${root}:schedules`,
   schedulesDue: `${root}:schedules:due`,
   schedulesState: `${root}:schedules:state`

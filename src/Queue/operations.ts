@@ -26,9 +26,11 @@ import type {
 } from "./Control.js"
 import type { DeadLetterRecord, ExportedDeadLetter, ExportOptions, Imported } from "./DeadLetterExport.js"
 import type { DeadLetter, DeadLetterPage, JobNotDead, ReplayOptions } from "./DeadLetters.js"
-import type { Definition } from "./Definition.js"
+import type { Definition, Enqueued } from "./Definition.js"
+import type { Flow, FlowNode } from "./flows.js"
 import type { JobStory, Overview, WorkerInfo } from "./Inspection.js"
 import { Queue } from "./Queue.js"
+import type { PayloadTooLarge, QueueFull } from "./QueueError.js"
 
 /**
  * No job of the queue starts anywhere, until it is resumed. Running ones go on, and jobs can be enqueued.
@@ -388,3 +390,38 @@ export const story = <A>(
   id: string
 ): Effect.Effect<Option.Option<JobStory<A>>, RedisError, Queue> =>
   Effect.flatMap(Queue, (queue) => queue.story(definition, id))
+
+/**
+ * Adds a job with all that it waits for.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const enqueueFlow = (
+  flow: Flow
+): Effect.Effect<Enqueued, PayloadTooLarge | QueueFull | RedisError, Queue> =>
+  Effect.flatMap(Queue, (queue) => queue.enqueueFlow(flow))
+
+/**
+ * A job with all that it waits for, across queues.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const flowTree = <A>(
+  definition: Definition<A, any>,
+  id: string
+): Effect.Effect<Option.Option<FlowNode>, RedisError, Queue> =>
+  Effect.flatMap(Queue, (queue) => queue.flowTree(definition, id))
+
+/**
+ * Ends a job with all that it waits for: running ones are cancelled, all others are removed.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const cancelFlow = <A>(
+  definition: Definition<A, any>,
+  id: string
+): Effect.Effect<void, JobNotFound | RedisError, Queue> =>
+  Effect.flatMap(Queue, (queue) => queue.cancelFlow(definition, id))

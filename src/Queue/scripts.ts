@@ -6,7 +6,9 @@
  */
 import * as Either from "effect/Either"
 import { constantKeys } from "../internal/constantKeys.js"
+import type { Reply } from "../RedisClient.js"
 import * as RedisScript from "../RedisScript.js"
+import { leaving } from "./flowLua.js"
 import * as groups from "./groupScripts.js"
 import { FIRST_READY, type Keys, LAST_READY, LEVELS, names } from "./keys.js"
 
@@ -33,11 +35,15 @@ const MARKED = "'60000'"
  * - `level_of(id)`
  * - `put(id, level, front)`: makes a job ready
  * - `skips(level, id)`: whether an id from a list is not a job there; true only once for each that was left behind
+ * - `instant(text)`: the instant that `+` and milliseconds from now, or `@` and an instant mean
  * - `enter(id, level, due)`: makes it ready, or delayed until it is due
  * - `halted(id)`: what has run is waiting again
  * - `free(id, at_once)`: ends the claim of a job to its deduplication key, also when a window is open; what waited for that
  *   follows
  * - `forget(id)`: the job with all that belongs to it, but not what says in which state it is
+ * - `trim_dead(count, age)`: removes the dead letters that are too many or too old
+ *
+ * And what `flowLua.ts` says.
  */
 const commonFor = (keysBeforeGroups: number | undefined): string => {
   const when = (lua: string): string => keysBeforeGroups === undefined ? "" : lua
@@ -83,6 +89,11 @@ local function delay(id, due)
   redis.call('ZADD', delayed, string.format('%.17g', score), id)
 end
 
+local function instant(text)
+  local sign, millis = string.match(text, '^([+@])(%d+)$')
+  if sign then return sign == '+' and now + millis or tonumber(millis) end
+end
+
 local function enter(id, level, due)
   if due > now then
     delay(id, due)
@@ -118,8 +129,9 @@ local function free(id, at_once)
   redis.call('HDEL', unique, key)
   if till then redis.call('ZREM', unique_until, key) end
 end
-
+${leaving}
 local function forget(id)
+  leave_flow(id, 'r', '')
   redis.call('HDEL', jobs, id)
   redis.call('HDEL', levels, id)
   redis.call('HDEL', failures, id)
@@ -127,6 +139,22 @@ local function forget(id)
   redis.call('HDEL', progress, id)
   redis.call('SREM', cancelled, id)${when(groups.forgetting)}
   free(id, true)
+end
+
+local function trim_dead(count, age)
+  local function drop(ids)
+    if #ids == 0 then return end
+    redis.call('ZREM', dead, unpack(ids))
+    redis.call('HDEL', dead_info, unpack(ids))
+    redis.call('HDEL', jobs, unpack(ids))
+    redis.call('HDEL', levels, unpack(ids))${when("\n    redis.call('HDEL', group_of, unpack(ids))")}
+    if in_flow() then
+      for _, id in ipairs(ids) do leave_flow(id, 'r', '') end
+    end
+  end
+  local too_many = math.min(redis.call('ZCARD', dead) - count, ${CHUNK})
+  if too_many > 0 then drop(redis.call('ZRANGE', dead, 0, too_many - 1)) end
+  drop(redis.call('ZRANGE', dead, '-inf', string.format('%.0f', now - age), 'BYSCORE', 'LIMIT', 0, 100))
 end
 `
 }
@@ -197,6 +225,7 @@ export const keysForPlain = (keys: Keys, memory: string): ReadonlyArray<string> 
     keys.progress,
     keys.cancelled,
     keys.removed,
+    keys.flows,
     keys.uniqueOf,
     keys.uniqueUntil
   ])
@@ -206,6 +235,22 @@ export interface Caller {
   readonly keys: ReadonlyArray<string>
   readonly call: number
 }
+
+/** Before a script of a producer: the reply to its last call, when it is this one. */
+export const recall = (grouped: boolean): string => `
+local memory = KEYS[${LAST_READY + 1}]
+local last = redis.call('GET', memory)
+if last then
+  local call, reply = string.match(last, '^(%d+) (.*)$')
+  if tonumber(call) >= tonumber(ARGV[1]) then return reply end
+end
+local cluster, channel = ARGV[2] == '1', ARGV[3]
+${grouped ? commonOfGroups : common}
+local function answer(reply)
+  redis.call('SET', memory, ARGV[1] .. ' ' .. reply, 'PX', '${REMEMBERED}')
+  return reply
+end
+`
 
 /** How workers are woken. */
 export interface Notices {
@@ -218,6 +263,28 @@ const NONE: ReadonlyArray<never> = []
 
 const flag = (value: boolean): string => value ? "1" : "0"
 
+/** Call, whether it is a Cluster, channel, limit of the queue or 0, whether all, and jobs. */
+export const producing = (
+  { call, keys }: Caller,
+  { cluster, wake }: Notices,
+  limit: number,
+  all: boolean,
+  jobs: ReadonlyArray<string>
+) => ({
+  keys,
+  args: [String(call), flag(cluster), wake, String(limit), flag(all), ...jobs]
+})
+
+export const received = (reply: Reply): Either.Either<Received, string> => {
+  if (typeof reply !== "string") return Either.left("a letter for each job")
+  const end = reply.indexOf("\n")
+  return Either.right(
+    end < 0
+      ? { outcomes: reply, ids: [] }
+      : { outcomes: reply.slice(0, end), ids: reply.slice(end + 1).split("\0") }
+  )
+}
+
 /**
  * Lua that adds jobs, behind what moves them and `local limit`, the limit of the queue or 0: `add(id, envelope, extras)` for
  * each, which gives a letter of `Received` and puts the ids of others into `ids`, and `added()` at the end.
@@ -226,11 +293,6 @@ const addingFor = (grouped: boolean): string => `
 local size = limit > 0 and redis.call('HLEN', jobs) - redis.call('ZCARD', dead) or 0
 local outcomes, ids = {}, {}
 local by_level, postponed = {}, {}
-
-local function instant(text)
-  local sign, millis = string.match(text, '^([+@])(%d+)$')
-  if sign then return sign == '+' and now + millis or tonumber(millis) end
-end
 
 local function admit(id, envelope)
   if limit > 0 and size >= limit then return false end
@@ -340,15 +402,7 @@ const enqueueFor = (grouped: boolean) =>
   RedisScript.make({
     name: "queue.enqueue",
     idempotent: true,
-    lua: `
-local memory = KEYS[${LAST_READY + 1}]
-local last = redis.call('GET', memory)
-if last then
-  local call, reply = string.match(last, '^(%d+) (.*)$')
-  if tonumber(call) >= tonumber(ARGV[1]) then return reply end
-end
-local cluster, channel = ARGV[2] == '1', ARGV[3]
-${grouped ? commonOfGroups : common}
+    lua: `${recall(grouped)}
 local limit = tonumber(ARGV[4])
 ${addingFor(grouped)}
 local first = 6
@@ -364,27 +418,9 @@ end
 added()
 local reply = table.concat(outcomes)
 if #ids > 0 then reply = reply .. '\\n' .. table.concat(ids, '\\0') end
-redis.call('SET', memory, ARGV[1] .. ' ' .. reply, 'PX', '${REMEMBERED}')
-return reply`,
-    params: (
-      { call, keys }: Caller,
-      { cluster, wake }: Notices,
-      limit: number,
-      all: boolean,
-      jobs: ReadonlyArray<string>
-    ) => ({
-      keys,
-      args: [String(call), flag(cluster), wake, String(limit), flag(all), ...jobs]
-    }),
-    result: (reply): Either.Either<Received, string> => {
-      if (typeof reply !== "string") return Either.left("a letter for each job")
-      const end = reply.indexOf("\n")
-      return Either.right(
-        end < 0
-          ? { outcomes: reply, ids: [] }
-          : { outcomes: reply.slice(0, end), ids: reply.slice(end + 1).split("\0") }
-      )
-    }
+return answer(reply)`,
+    params: producing,
+    result: received
   })
 
 export const enqueue = enqueueFor(false)
@@ -485,6 +521,8 @@ export interface Claimed {
   readonly cancelled: ReadonlyArray<number>
   /** The queue has limits, and gives nothing in advance. */
   readonly limited: boolean
+  /** Other queues have to be told something. */
+  readonly posted: boolean
 }
 
 /**
@@ -503,8 +541,8 @@ export interface Claimed {
  * - `f` with a JSON: it is one because an attempt has failed
  *
  * Returns numbers of the settled ones that the worker did not own any more, when to ask again, the time, and of the jobs
- * taken ids, envelopes, levels, failures, deadlines and whether they are cancelled, and whether the
- * queue has limits.
+ * taken ids, envelopes, levels, failures, deadlines and whether they are cancelled, and 1 when the queue has limits, with
+ * 2 more when there is something in its outbox.
  */
 const workFor = (grouped: boolean) =>
   RedisScript.make({
@@ -524,6 +562,7 @@ end
 local rare = true
 
 local function reply(lost, ids, envelopes, found, next, limited)
+  if in_flow() and redis.call('HEXISTS', flows, '#') == 1 then limited = limited + 2 end
   local failed, until_when, stop = {}, {}, {}
   if rare and #ids > 0 and redis.call('EXISTS', failures, deadlines, cancelled) > 0 then
     failed = redis.call('HMGET', failures, unpack(ids))
@@ -551,7 +590,9 @@ if last then
   end
 end
 
-rare = redis.call('EXISTS', levels, failures, deadlines, progress, cancelled, unique_of, removed) > 0
+rare = redis.call('EXISTS', levels, failures, deadlines, progress, cancelled, unique_of, removed, flows) > 0
+-- Nobody asks for it again.
+if not rare then flowing = false end
 
 local completed, failed, died = {}, 0, 0
 local lost = {}
@@ -562,6 +603,7 @@ for i = 10, #ARGV, 2 do
     local kind = string.sub(outcome, 1, 1)
     if kind == 'c' then
       completed[#completed + 1] = id
+      leave_flow(id, 'c', string.sub(outcome, 2))
     elseif kind == 'd' or kind == 'f' then
       died = died + 1
       if kind == 'f' then failed = failed + 1 end
@@ -571,6 +613,7 @@ for i = 10, #ARGV, 2 do
       redis.call('SREM', cancelled, id)
       redis.call('ZADD', dead, now, id)
       redis.call('HSET', dead_info, id, string.sub(outcome, 2))
+      told(id, 'f', string.sub(outcome, 2))
       free(id)
     else
       local millis = tonumber(string.sub(outcome, 2)) or 0
@@ -611,16 +654,7 @@ if #completed > 0 then redis.call('HINCRBY', meta, 'completed', #completed) end
 
 if died > 0 then
   redis.call('HINCRBY', meta, 'dead', died)
-  local function drop(ids)
-    if #ids == 0 then return end
-    redis.call('ZREM', dead, unpack(ids))
-    redis.call('HDEL', dead_info, unpack(ids))
-    redis.call('HDEL', jobs, unpack(ids))
-    redis.call('HDEL', levels, unpack(ids))${grouped ? "\n    redis.call('HDEL', group_of, unpack(ids))" : ""}
-  end
-  local too_many = math.min(redis.call('ZCARD', dead) - ARGV[8], ${CHUNK})
-  if too_many > 0 then drop(redis.call('ZRANGE', dead, 0, too_many - 1)) end
-  drop(redis.call('ZRANGE', dead, '-inf', string.format('%.0f', now - ARGV[9]), 'BYSCORE', 'LIMIT', 0, 100))
+  trim_dead(tonumber(ARGV[8]), tonumber(ARGV[9]))
 end
 
 local settings = redis.call('HMGET', meta, 'paused', 'concurrency', 'limit', 'window')
@@ -779,7 +813,8 @@ return reply(table.concat(lost, ','), ids, envelopes, found, next, (settings[2] 
           failures,
           deadlines,
           cancelled,
-          limited: limited === 1
+          limited: limited % 2 === 1,
+          posted: limited >= 2
         })
         : Either.left("jobs")
     }
@@ -889,7 +924,8 @@ return { lost, next, now, ids, envelopes }`,
         failures: NONE,
         deadlines: NONE,
         cancelled: NONE,
-        limited: false
+        limited: false,
+        posted: false
       })
       : Either.left("jobs or nothing")
   }

@@ -2,9 +2,19 @@ import { everywhere } from "../kit/contract.js"
 import { batchesSuite } from "./batchesSuite.js"
 import { controlSuite } from "./controlSuite.js"
 import { exportSuite } from "./exportSuite.js"
+import { flowSuite } from "./flowSuite.js"
 import { groupsSuite } from "./groupsSuite.js"
 import { inspectionSuite } from "./inspectionSuite.js"
 import { schedulesSuite } from "./schedulesSuite.js"
 import { suite } from "./suite.js"
 
-everywhere(suite, controlSuite, groupsSuite, schedulesSuite, batchesSuite, exportSuite, inspectionSuite)
+everywhere(
+  suite,
+  controlSuite,
+  groupsSuite,
+  schedulesSuite,
+  flowSuite,
+  batchesSuite,
+  exportSuite,
+  inspectionSuite
+)

@@ -63,7 +63,7 @@ const isWhole = (definition: Definition) =>
     const client = yield* RedisClient
     const counts = yield* Queue.counts(definition)
     const ids: Array<string> = []
-    for (const state of ["ready", "delayed", "running", "dead"] as const) {
+    for (const state of ["ready", "delayed", "blocked", "running", "dead"] as const) {
       const { jobs } = yield* Queue.list(definition, state)
       assert.lengthOf(jobs, counts[state])
       ids.push(...jobs.map(({ id }) => id))
@@ -143,7 +143,7 @@ describe("operating queues, in memory", () => {
       assert.strictEqual(tagOf(unknown), "RedisOutcomeUnknownError")
       assert.strictEqual(tagOf(yield* Effect.exit(Queue.replay(definition, "dead"))), "JobNotDead")
       assert.strictEqual(tagOf(yield* lost(scripts.drain.sha, Queue.drain(definition))), "ok")
-      assert.deepStrictEqual(yield* Queue.counts(definition), { ready: 0, delayed: 0, running: 1, dead: 0 })
+      assert.deepStrictEqual(yield* Queue.counts(definition), { ready: 0, delayed: 0, blocked: 0, running: 1, dead: 0 })
       yield* isWhole(definition)
     }).pipe(Effect.provide(Queue.layerTest)))
 
@@ -169,7 +169,7 @@ describe("operating queues, in memory", () => {
       yield* Queue.replay(definition, "dead")
       yield* isWhole(definition)
       assert.strictEqual(yield* Queue.drain(definition), 2)
-      assert.deepStrictEqual(yield* Queue.counts(definition), { ready: 0, delayed: 0, running: 1, dead: 0 })
+      assert.deepStrictEqual(yield* Queue.counts(definition), { ready: 0, delayed: 0, blocked: 0, running: 1, dead: 0 })
     }).pipe(Effect.provide(Queue.layerTest)))
 
   it.effect("many removed jobs are skipped in portions, and none of the others is missed", () =>
@@ -200,7 +200,13 @@ describe("operating queues, in memory", () => {
         return true
       }))
       assert.isTrue(Exit.isFailure(exit))
-      assert.deepStrictEqual(yield* Queue.counts(definition), { ready: 100, delayed: 0, running: 0, dead: 50 })
+      assert.deepStrictEqual(yield* Queue.counts(definition), {
+        ready: 100,
+        delayed: 0,
+        blocked: 0,
+        running: 0,
+        dead: 50
+      })
       yield* isWhole(definition)
     }).pipe(Effect.provide(Queue.layerTest)))
 

@@ -3,6 +3,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, FastCheck, Option, Schema, TestClock } from "effect"
+import * as flowScripts from "../../src/Queue/flowScripts.js"
 import * as Queue from "../../src/Queue/index.js"
 import { keysOf } from "../../src/Queue/keys.js"
 import { RedisClient } from "../../src/RedisClient.js"
@@ -17,10 +18,10 @@ const LEVELS = 3
 const id = FastCheck.constantFrom("a", "b", "a|b", "*")
 
 type Step =
-  | { readonly _tag: "add"; readonly id: string; readonly level: number; readonly delay: number }
+  | { readonly _tag: "add" | "addParent"; readonly id: string; readonly level: number; readonly delay: number }
   | { readonly _tag: "take"; readonly want: number }
   | {
-    readonly _tag: "complete" | "release" | "bury" | "remove" | "promote" | "replay"
+    readonly _tag: "complete" | "release" | "bury" | "remove" | "promote" | "replay" | "endChild" | "failChild"
     readonly id: string
   }
   | { readonly _tag: "retry" | "changeDelay"; readonly id: string; readonly delay: number }
@@ -34,12 +35,12 @@ const level = FastCheck.nat(LEVELS - 1)
 const delay = FastCheck.constantFrom(0, 5, 10)
 
 const step: FastCheck.Arbitrary<Step> = FastCheck.oneof(
-  { weight: 10, arbitrary: FastCheck.record({ _tag: tag("add"), id, level, delay }) },
+  { weight: 10, arbitrary: FastCheck.record({ _tag: tag("add", "add", "addParent"), id, level, delay }) },
   { weight: 4, arbitrary: FastCheck.record({ _tag: tag("take"), want: FastCheck.integer({ min: 1, max: 3 }) }) },
   {
     weight: 14,
     arbitrary: FastCheck.record({
-      _tag: tag("complete", "release", "bury", "remove", "remove", "promote", "replay"),
+      _tag: tag("complete", "release", "bury", "remove", "remove", "promote", "replay", "endChild", "failChild"),
       id
     })
   },
@@ -58,6 +59,8 @@ interface Entry {
   at: number
   /** For the order of equals. */
   seq: number
+  /** Of one that waits for a child: when it is due, and what happens to it at that time. */
+  blocked?: { readonly due: number; readonly child: string } | undefined
 }
 
 class Model {
@@ -74,7 +77,7 @@ class Model {
     return some.toSorted(([a, x], [b, y]) =>
       state === "delayed"
         ? x.at - y.at || x.seq - y.seq
-        : state === "dead"
+        : state === "dead" || state === "blocked"
         ? x.at - y.at || (a < b ? -1 : 1)
         : a < b
         ? -1
@@ -120,6 +123,13 @@ class Model {
     return ids
   }
 
+  /** A parent whose child is gone dies of it again. */
+  replay(id: string, now: number): void {
+    const job = this.jobs.get(id)!
+    if (job.blocked === undefined) this.put(id)
+    else job.at = now
+  }
+
   remove(id: string): void {
     this.leave(id)
     this.jobs.delete(id)
@@ -131,8 +141,29 @@ const Payload = Schema.Struct({ n: Schema.Number })
 const conforms = (steps: ReadonlyArray<Step>) =>
   Effect.gen(function*() {
     const definition = Queue.define({ name: "model", payload: Payload, priorities: LEVELS })
+    /** Each parent has one child there, and nobody works there but us. */
+    const below = Queue.define({ name: "model of children", payload: Payload })
     const client = yield* RedisClient
     const hand = yield* makeHand(definition)
+    const handBelow = yield* makeHand(below)
+    let parents = 0
+    const targetOf = (name: string) => ({ keys: keysOf(name), cluster: false, wake: keysOf(name).wake })
+    /** Everybody has heard everything. */
+    const delivered = Effect.gen(function*() {
+      for (const sender of [definition.name, below.name, definition.name]) {
+        let done: ReadonlyArray<string> = []
+        while (true) {
+          const { busy, entries } = yield* client.eval(flowScripts.readOutbox, targetOf(sender), "model", "", done)
+          done = entries.map(({ stamp }) => stamp)
+          if (busy > 0) yield* Effect.yieldNow()
+          else if (entries.length === 0) break
+          for (const entry of entries) {
+            const to = targetOf(entry.queue)
+            yield* client.eval(flowScripts.receive, to, sender, to.keys.control, [entry])
+          }
+        }
+      }
+    })
     const held = new Map<string, Taken>()
     const model = new Model()
 
@@ -175,6 +206,41 @@ const conforms = (steps: ReadonlyArray<Step>) =>
             }
             return
           }
+          case "addParent": {
+            const child = `${step.id} ${parents++}`
+            const { outcome } = yield* Queue.enqueueFlow(Queue.flow(definition, { n: 0 }, {
+              id: step.id,
+              priority: step.level,
+              delay: step.delay,
+              children: [Queue.child(below, { n: 0 }, { id: child })]
+            }))
+            assert.strictEqual(outcome, model.jobs.has(step.id) ? "duplicate" : "added")
+            if (outcome === "added") {
+              const blocked = { due: now + step.delay, child }
+              model.jobs.set(step.id, { state: "blocked", level: step.level, at: now, seq: 0, blocked })
+            }
+            return
+          }
+          case "endChild":
+          case "failChild": {
+            const job = model.jobs.get(step.id)
+            if (job?.state !== "blocked") return
+            if (step._tag === "failChild") {
+              yield* Queue.remove(below, job.blocked!.child)
+              job.state = "dead"
+              job.at = now
+            } else {
+              let taken = yield* handBelow.next
+              while (taken.id !== job.blocked!.child) {
+                yield* handBelow.retry(0)(taken)
+                taken = yield* handBelow.next
+              }
+              assert.isTrue(yield* handBelow.complete(taken))
+              model.enter(step.id, now, Math.max(0, job.blocked!.due - now))
+              job.blocked = undefined
+            }
+            return
+          }
           case "take": {
             const taken = yield* hand.take(step.want)
             assert.deepStrictEqual(taken.map(({ id }) => id), model.take(now, step.want))
@@ -194,7 +260,7 @@ const conforms = (steps: ReadonlyArray<Step>) =>
               job.at = now
             })
           case "remove": {
-            const expected = refusal(step.id, ["ready", "delayed", "dead"], "JobIsRunning")
+            const expected = refusal(step.id, ["ready", "delayed", "blocked", "dead"], "JobIsRunning")
             assert.strictEqual(yield* outcomeOf(Queue.remove(definition, step.id)), expected)
             if (expected === "ok") model.remove(step.id)
             return
@@ -213,7 +279,7 @@ const conforms = (steps: ReadonlyArray<Step>) =>
             return
           }
           case "changePriority": {
-            const expected = refusal(step.id, ["ready", "delayed"], "JobNotWaiting")
+            const expected = refusal(step.id, ["ready", "delayed", "blocked"], "JobNotWaiting")
             assert.strictEqual(yield* outcomeOf(Queue.changePriority(definition, step.id, step.level)), expected)
             const job = model.jobs.get(step.id)
             if (expected === "ok" && job!.level !== step.level) {
@@ -226,17 +292,20 @@ const conforms = (steps: ReadonlyArray<Step>) =>
           case "replay": {
             const expected = refusal(step.id, ["dead"], "JobNotDead")
             assert.strictEqual(yield* outcomeOf(Queue.replay(definition, step.id)), expected)
-            if (expected === "ok") model.put(step.id)
+            if (expected === "ok") model.replay(step.id, now)
             return
           }
           case "replayAll": {
             const dead = model.list("dead")
             assert.strictEqual(yield* Queue.replayWhere(definition, () => true), dead.length)
-            for (const id of dead) model.put(id)
+            for (const id of dead) model.replay(id, now)
             return
           }
           case "drain": {
-            const gone = [...model.list("ready"), ...(step.delayed ? model.list("delayed") : [])]
+            const gone = [
+              ...model.list("ready"),
+              ...(step.delayed ? [...model.list("delayed"), ...model.list("blocked")] : [])
+            ]
             assert.strictEqual(yield* Queue.drain(definition, { delayed: step.delayed }), gone.length)
             for (const id of gone) model.remove(id)
             return
@@ -253,8 +322,8 @@ const conforms = (steps: ReadonlyArray<Step>) =>
       })
 
     const agrees = Effect.gen(function*() {
-      const counts = { ready: 0, delayed: 0, running: 0, dead: 0 }
-      for (const state of ["ready", "delayed", "running", "dead"] as const) {
+      const counts = { ready: 0, delayed: 0, blocked: 0, running: 0, dead: 0 }
+      for (const state of ["ready", "delayed", "blocked", "running", "dead"] as const) {
         const { jobs, next } = yield* Queue.list(definition, state)
         const ids = jobs.map(({ id }) => id)
         const expected = model.list(state)
@@ -268,7 +337,12 @@ const conforms = (steps: ReadonlyArray<Step>) =>
 
     for (const step of steps) {
       yield* apply(step)
+      yield* delivered
       yield* agrees
+      // No child is left whose parent does not wait for it, and none is missing.
+      const { jobs } = yield* Queue.list(below, "ready")
+      const waiting = model.list("blocked").map((id) => model.jobs.get(id)!.blocked!.child)
+      assert.deepStrictEqual(jobs.map(({ id }) => id).toSorted(), waiting.toSorted())
     }
 
     // To the end: nothing is left but what the model has, and then nothing at all.
@@ -281,9 +355,11 @@ const conforms = (steps: ReadonlyArray<Step>) =>
     assert.deepStrictEqual(rest.map(({ id }) => id), model.take(yield* Clock.currentTimeMillis, 1000))
     for (const taken of rest) assert.isTrue(yield* hand.complete(taken))
     yield* Queue.cleanDeadLetters(definition, 0)
-    const { all, marker, meta } = keysOf(definition.name)
+    yield* Queue.drain(definition)
+    yield* delivered
+    const { all, marker, meta, stamps } = keysOf(definition.name)
     for (const key of all) {
-      if (key !== meta && key !== marker) assert.strictEqual(yield* client.exists(key), 0, key)
+      if (key !== meta && key !== marker && key !== stamps) assert.strictEqual(yield* client.exists(key), 0, key)
     }
   })
 

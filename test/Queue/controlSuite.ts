@@ -303,7 +303,6 @@ export const controlSuite = (
             priority: 2,
             group: Option.none(),
             failures: 0,
-            group: Option.none(),
             attempts: 9,
             at: undefined,
             enqueuedAt: undefined
@@ -325,7 +324,7 @@ export const controlSuite = (
         assert.isTrue(Option.isNone(Option.getOrThrow(yield* Queue.get(queue, "ready")).at))
 
         const { counts, totals } = yield* Queue.status(queue)
-        assert.deepStrictEqual(counts, { ready: 2, delayed: 1, running: 1, dead: 1 })
+        assert.deepStrictEqual(counts, { ready: 2, delayed: 1, blocked: 0, running: 1, dead: 1 })
         assert.deepStrictEqual(totals, { completed: 0, failed: 1, dead: 1 })
       }))
 

@@ -127,7 +127,7 @@ export const exportSuite = (
           refused: 0
         })
         assert.deepStrictEqual(yield* exported(queue), letters.filter(({ id }) => id !== "b003"))
-        assert.deepStrictEqual(yield* Queue.counts(queue), { ready: 1, delayed: 0, running: 0, dead: 204 })
+        assert.deepStrictEqual(yield* Queue.counts(queue), { ready: 1, delayed: 0, blocked: 0, running: 0, dead: 204 })
         // Then they are dead letters as any others.
         assert.strictEqual(yield* Queue.replayMany(queue, ["b000", "b003"]), 1)
         const { jobs } = yield* Queue.list(queue, "ready")
@@ -203,7 +203,13 @@ export const exportSuite = (
         assert.strictEqual(imported, distinct)
         assert.lengthOf(yield* exported(queue), distinct)
         assert.strictEqual(yield* Queue.replayWhere(queue, () => true), distinct)
-        assert.deepStrictEqual(yield* Queue.counts(queue), { ready: distinct, delayed: 0, running: 0, dead: 0 })
+        assert.deepStrictEqual(yield* Queue.counts(queue), {
+          ready: distinct,
+          delayed: 0,
+          blocked: 0,
+          running: 0,
+          dead: 0
+        })
       }))
 
     it.effect("refuses what makes no sense", () =>

@@ -404,6 +404,7 @@ const conforms = (defaults: Limits, steps: ReadonlyArray<Step>) =>
       assert.deepStrictEqual(yield* Queue.counts(definition), {
         ready: count("ready"),
         delayed: count("delayed"),
+        blocked: 0,
         running: count("running"),
         dead: count("dead")
       })

@@ -2,7 +2,7 @@
  * Everything at once: servers, processes that use them, and what happens to both. In the end all that was written down is
  * judged.
  */
-import { Clock, Data, Duration, Effect, Exit, Logger, LogLevel, Schedule, Scope, Stream } from "effect"
+import { Clock, Data, Duration, Effect, Exit, Layer, Logger, LogLevel, Schedule, Scope, Stream } from "effect"
 import { Redis } from "ioredis"
 import * as Layers from "../../src/Layers.js"
 import * as Bundle from "../kit/bundle.js"
@@ -11,7 +11,7 @@ import * as Process from "../kit/worker.js"
 import { loads } from "./loads.js"
 import * as Rooms from "./rooms.js"
 import { between, choose, cluster, type Dice, dice, type Fault, sentinel, type Servers } from "./servers.js"
-import { ANSWERED, type Book, bookOf, COMMAND_TIMEOUT, found, type Task, type Verdict } from "./work.js"
+import { ANSWERED, type Book, bookOf, COMMAND_TIMEOUT, found, patient, type Task, type Verdict } from "./work.js"
 
 export interface Options {
   readonly on: "cluster" | "sentinel"
@@ -65,13 +65,20 @@ interface Service {
   ready: number | undefined
 }
 
+/** Somebody who only looks, and insists. */
+const onlooker = ({ client }: Servers) =>
+  Layer.retry(
+    Layers.live({ ...client, commandTimeout: "10 seconds", connectTimeout: "30 seconds" }),
+    Schedule.intersect(Schedule.spaced("500 millis"), Schedule.recurs(20))
+  )
+
 const judge = (
   servers: Servers,
   task: Task,
   book: Book
 ): Effect.Effect<ReadonlyArray<Verdict>, unknown> =>
   Effect.scoped(Effect.map(Effect.forEach(loads, (load) => load.judge(book, task)), (all) => all.flat())).pipe(
-    Effect.provide(Layers.live({ ...servers.client, commandTimeout: "10 seconds" }))
+    Effect.provide(onlooker(servers))
   )
 
 const execute = (options: Options): Effect.Effect<Report, unknown, Scope.Scope> =>
@@ -181,8 +188,8 @@ const execute = (options: Options): Effect.Effect<Report, unknown, Scope.Scope> 
     let looks = 0
     const lookAround = Effect.gen(function*() {
       yield* Effect.sleep(2 * Rooms.TTL + 1000)
+      const there = new Set(yield* patient(Rooms.present))
       const now = yield* Clock.currentTimeMillis
-      const there = new Set(yield* Rooms.present)
       for (const { name, ready } of services) {
         if (ready === undefined || ready > now - 2 * Rooms.TTL) continue
         looks++
@@ -193,7 +200,7 @@ const execute = (options: Options): Effect.Effect<Report, unknown, Scope.Scope> 
         looks++
         if (there.has(name)) violations.push(`${name} is gone, and still there`)
       }
-    }).pipe(Effect.provide(Layers.live({ ...servers.client, commandTimeout: "10 seconds" })), Effect.orDie)
+    }).pipe(Effect.provide(onlooker(servers)), Effect.orDie)
 
     // What happens to them.
     const possible = [...servers.faults, ...processFaults].flatMap((fault) =>
