@@ -30,7 +30,15 @@ const BULK = 1000
 
 const bulk = Array.from({ length: BULK }, (_, n) => email(n))
 
-const Emails = Queue.define({ name: "emails", payload: Email, attempts: 3, backoff: Schedule.exponential("1 second") })
+const settings = { name: "emails", payload: Email, attempts: 3, backoff: Schedule.exponential("1 second") }
+
+const Emails = Queue.define(settings)
+
+/** Writes down that each job is added, started and completed. */
+const WithEvents = Queue.define({ ...settings, events: { maxLength: 10_000 } })
+
+/** Keeps the last thousand jobs, each with a result. */
+const WithResults = Queue.define({ ...settings, completed: { count: 1000 }, result: Schema.Unknown })
 
 /** The same in a hundred groups without limits. */
 const Grouped = Queue.define({ name: "grouped", payload: Email, attempts: 3, groups: {} })
@@ -60,22 +68,34 @@ const services = Effect.flatMap(Server, ({ url }) =>
   ))
 
 /** The producer and the worker have connections of their own, as theirs have. */
-const ours = (name: string, prefetch: Queue.WorkerOptions<never>["prefetch"]) =>
+const ours = (
+  name: string,
+  prefetch: Queue.WorkerOptions<never>["prefetch"],
+  queue: Queue.Definition<typeof Email.Type, unknown> = Emails
+) =>
   Effect.gen(function*() {
     const producer = Context.get(yield* services, Queue.Queue)
     const worker = Context.get(yield* services, Queue.Queue)
     const player: Player = {
       name,
-      enqueue: (loops) => fibers(loops, (n) => producer.enqueue(Emails, email(n))),
+      enqueue: (loops) => fibers(loops, (n) => producer.enqueue(queue, email(n))),
       fill: (jobs) =>
         Effect.forEach(
           bulks(jobs),
-          (size) => producer.enqueueAll(Emails, bulk.slice(0, size).map((payload) => ({ payload }))),
+          (size) => producer.enqueueAll(queue, bulk.slice(0, size).map((payload) => ({ payload }))),
           { discard: true }
         ),
-      later: (delay, email) => producer.enqueue(Emails, email, delay === 0 ? {} : { delay }),
+      later: (delay, email) => producer.enqueue(queue, email, delay === 0 ? {} : { delay }),
       work: (concurrency, handle) =>
-        worker.makeWorker(Emails, ({ payload }) => Effect.sync(() => handle(payload)), { concurrency, prefetch })
+        worker.makeWorker(
+          queue,
+          ({ payload }) =>
+            Effect.sync(() => {
+              handle(payload)
+              return { sent: payload.user }
+            }),
+          { concurrency, prefetch }
+        )
     }
     return player
   })
@@ -308,6 +328,13 @@ const process100: Case = working(
   Effect.all([ours("ours, no prefetch", 0), theirs, ours("ours, as it comes", undefined), persisted])
 )
 
+/** What it costs when it is switched on, beside the same queue without it. */
+const process100With = (what: "events" | "results", queue: typeof WithEvents): Case =>
+  working(
+    [measure(`queue.process.100.${what}`, what === "events" ? 0.5 : 0.8)],
+    100,
+    Effect.all([ours(`ours, with ${what}`, 0, queue), ours("the plain queue", 0), theirs])
+  )
 /** What a batch costs for each of its jobs, beside a handler for each of them. */
 const batches: Case = working(
   [
@@ -438,6 +465,8 @@ export const cases: ReadonlyArray<Case> = [
   process1Prefetch,
   process10,
   process100,
+  process100With("events", WithEvents),
+  process100With("results", WithResults),
   batches,
   groups,
   idleLatency,

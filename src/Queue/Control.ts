@@ -25,12 +25,12 @@ import type { Notices } from "./scripts.js"
 // ---------------------------------------------------------------------------------------------------------------------
 
 /**
- * Where a job is. Completed jobs are gone.
+ * Where a job is. Completed jobs are gone, unless the queue keeps them.
  *
  * @since 0.1.0
  * @category models
  */
-export type JobState = "ready" | "delayed" | "blocked" | "running" | "dead"
+export type JobState = "ready" | "delayed" | "blocked" | "running" | "dead" | "completed"
 
 /**
  * How many jobs are in each state. Their sum is the number of jobs.
@@ -47,6 +47,8 @@ export interface Counts {
   /** Those that a worker has taken, whether it has started them or not. */
   readonly running: number
   readonly dead: number
+  /** Those that are kept. */
+  readonly completed: number
 }
 
 /**
@@ -97,7 +99,7 @@ export interface JobInfo<out A> {
   readonly attempts: number
   /** By the clock of whoever enqueued it. */
   readonly enqueuedAt: DateTime.Utc
-  /** When it is due, since when it waits for children, when its lease ends, or when it died; nothing for one that is ready. */
+  /** When it is due, since when it waits for children, when its lease ends, when it died or was completed; nothing for one that is ready. */
   readonly at: Option.Option<DateTime.Utc>
 }
 
@@ -158,7 +160,7 @@ export interface Control {
   readonly status: <A>(definition: Definition<A, any>) => Effect.Effect<Status, RedisError>
   /**
    * Some of the jobs of a state: those that wait in the order in which they will start, those that wait for children
-   * from the oldest, running ones by the end of their leases, dead ones from the oldest. As jobs come and go, a page can repeat some of the one before, or miss some.
+   * from the oldest, running ones by the end of their leases, dead and completed ones from the oldest. As jobs come and go, a page can repeat some of the one before, or miss some.
    */
   readonly list: <A>(
     definition: Definition<A, any>,
@@ -252,7 +254,7 @@ export class JobIsRunning extends Schema.TaggedError<JobIsRunning>("effect-redis
   }
 }
 
-const State = Schema.Literal("ready", "delayed", "blocked", "running", "dead")
+const State = Schema.Literal("ready", "delayed", "blocked", "running", "dead", "completed")
 
 /**
  * Only a delayed job can do this. Nothing was changed.
@@ -321,11 +323,11 @@ export const opener =
   <A>(operation: string, definition: Definition<A, any>, id?: string): Either.Either<Opened<A>, RedisInputError> => {
     const bad = id === undefined ? undefined : checkName(operation, "id", id)
     if (bad !== undefined) return Either.left(bad)
-    return Either.map(settingsOf(definition), () => {
+    return Either.map(settingsOf(definition), ({ uses }) => {
       const keys = keysOf(definition.name)
       const decode = decoder(definition)
       return {
-        target: { keys, cluster: notices.cluster, wake: client.key(keys.wake) },
+        target: { keys, cluster: notices.cluster, uses, wake: client.key(keys.wake) },
         read: ({ at, envelope: text, failures, id, level, state }) => {
           const { attempts, enqueuedAt, group, payload } = decode(text, id)
           return {
@@ -376,12 +378,13 @@ export const spanned = <A, B, E, R = never>(
   effect: Effect.Effect<B, E, R>
 ): Effect.Effect<B, E, R> => withSpan(effect, `queue.${operation}`, () => ({ "effect_redis.queue.name": name }))
 
-const countsOf = ({ blocked, dead, delayed, ready, running }: scripts.Status): Counts => ({
+const countsOf = ({ blocked, dead, delayed, kept, ready, running }: scripts.Status): Counts => ({
   ready,
   delayed,
   blocked,
   running,
-  dead
+  dead,
+  completed: kept
 })
 
 export const statusOf = (found: scripts.Status): Status => ({

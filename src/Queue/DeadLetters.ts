@@ -147,7 +147,7 @@ export interface DeadLetters {
 export class JobNotDead extends Schema.TaggedError<JobNotDead>("effect-redis-kit/Queue/JobNotDead")("JobNotDead", {
   queue: Schema.String,
   id: Schema.String,
-  state: Schema.Literal("ready", "delayed", "blocked", "running")
+  state: Schema.Literal("ready", "delayed", "blocked", "running", "completed")
 }) {
   /** @since 0.1.0 */
   override get message(): string {
@@ -323,7 +323,7 @@ export const makeDeadLetters = (client: RedisClient.Service, open: Open): DeadLe
           "cleanDeadLetters",
           definition,
           [],
-          ({ target }) => inPages(client.eval(scripts.clean, target, millis.right))
+          ({ target }) => inPages(client.eval(scripts.clean, target, millis.right, "dead"))
         )
     }
   }

@@ -14,6 +14,7 @@ import type { RedisError, RedisInputError } from "../RedisError.js"
 import type { ChildOutcome } from "./flows.js"
 import type { GroupLimits } from "./groupScripts.js"
 import { LEVELS } from "./keys.js"
+import { usesOf } from "./resultScripts.js"
 
 /**
  * How long a job that has failed waits for its next attempt: a schedule, which gets the errors and is gone through once
@@ -61,6 +62,17 @@ export interface Definition<in out A, in out B = unknown> {
     readonly count: number
     readonly age: Duration.DurationInput
   }
+  readonly completed: {
+    readonly count: number
+    readonly age: Duration.DurationInput
+  } | undefined
+  readonly logs: {
+    readonly lines: number
+    readonly bytes: number
+  }
+  readonly events: {
+    readonly maxLength: number
+  } | undefined
   readonly retryable: (error: unknown) => boolean
   readonly inspected: boolean
   readonly groups: GroupDefaults | undefined
@@ -99,6 +111,23 @@ export interface Options<A, I, B = unknown, J = unknown> {
   readonly deadLetters?: {
     readonly count?: number | undefined
     readonly age?: Duration.DurationInput | undefined
+  } | undefined
+  /**
+   * Keeps completed jobs with their results, so many and so long: 1000 and an hour when nothing else is said. Without it,
+   * or with a count of 0, none is kept, and nobody can await one. As long as a job is kept, its id is in use.
+   */
+  readonly completed?: {
+    readonly count?: number | undefined
+    readonly age?: Duration.DurationInput | undefined
+  } | undefined
+  /** How many of the last lines of each job are kept, and how many bytes at most; 100 and 16 KiB by default. */
+  readonly logs?: {
+    readonly lines?: number | undefined
+    readonly bytes?: number | undefined
+  } | undefined
+  /** Writes down what happens to jobs, about so many of the last events; 10,000 when nothing else is said. None without it. */
+  readonly events?: {
+    readonly maxLength?: number | undefined
   } | undefined
   /** Whether another attempt makes sense after an error of the handler; always by default. */
   readonly retryable?: ((error: unknown) => boolean) | undefined
@@ -206,6 +235,11 @@ export interface Job<out A> {
   readonly progress: (value: unknown) => Effect.Effect<boolean, RedisError>
   /** What became of the jobs that it has waited for, in the order in which they were given. `childResults` decodes it. */
   readonly children: Effect.Effect<ReadonlyArray<ChildOutcome>, RedisError>
+  /**
+   * Keeps a line, with the time, as long as there is something of the job; also of a dead letter, or a completed job that
+   * is kept. A long one is cut. Whether the job still belongs to this worker.
+   */
+  readonly log: (line: string) => Effect.Effect<boolean, RedisError>
 }
 
 /** The options in milliseconds, checked. */
@@ -214,6 +248,13 @@ export interface Settings {
   readonly timeout: number | undefined
   readonly deadCount: number
   readonly deadAge: number
+  /** 0 keeps no completed jobs. */
+  readonly keptCount: number
+  readonly keptAge: number
+  /** How many events are kept; 0 for none. */
+  readonly mostEvents: number
+  /** What of it scripts are told. */
+  readonly uses: string
   readonly groups: GroupLimits | undefined
 }
 
@@ -226,6 +267,11 @@ export const defaultBackoff: Schedule.Schedule<Duration.Duration> = Schedule.exp
 export const MOST_ATTEMPTS = 1000
 
 const MOST_JOBS = 1_000_000_000
+
+/** Every line that is added takes the others along. */
+const MOST_LINES = 10_000
+const LEAST_LOGS = 1024
+const MOST_LOGS = 1024 * 1024
 
 /** A string on the server has no more than 512 MiB. */
 const MOST_PAYLOAD = 256 * 1024 * 1024
@@ -243,19 +289,31 @@ export const settingsOf = <A>(definition: Definition<A, any>): Either.Either<Set
 
 const check = <A>(definition: Definition<A, any>): Either.Either<Settings, RedisInputError> => {
   const operation = "Queue.define"
-  const { attempts, deadLetters, lease, maxPayload, maxSize, name, priorities, timeout } = definition
+  const { attempts, completed, deadLetters, events, lease, logs, maxPayload, maxSize, name, priorities, timeout } =
+    definition
   const bad = checkName(operation, "name", name) ??
     checkWhole(operation, "attempts", 1, MOST_ATTEMPTS, attempts) ??
     checkWhole(operation, "priorities", 1, LEVELS, priorities) ??
     (maxSize === undefined ? undefined : checkWhole(operation, "maxSize", 1, MOST_JOBS, maxSize)) ??
     checkWhole(operation, "maxPayload", 1, MOST_PAYLOAD, maxPayload) ??
-    checkWhole(operation, "deadLetters.count", 0, MOST_JOBS, deadLetters.count)
+    checkWhole(operation, "deadLetters.count", 0, MOST_JOBS, deadLetters.count) ??
+    (completed === undefined ? undefined : checkWhole(operation, "completed.count", 0, MOST_JOBS, completed.count)) ??
+    (events === undefined ? undefined : checkWhole(operation, "events.maxLength", 0, MOST_JOBS, events.maxLength)) ??
+    checkWhole(operation, "logs.lines", 1, MOST_LINES, logs.lines) ??
+    checkWhole(operation, "logs.bytes", LEAST_LOGS, MOST_LOGS, logs.bytes)
   if (bad !== undefined) return Either.left(bad)
+  const keptCount = completed?.count ?? 0
+  const mostEvents = events?.maxLength ?? 0
+  const keptAge = completed === undefined ? Either.right(0) : positiveMillis(operation, "completed.age", completed.age)
   return Either.all({
     lease: positiveMillis(operation, "lease", lease),
     timeout: timeout === undefined ? Either.right(undefined) : positiveMillis(operation, "timeout", timeout),
     deadCount: Either.right(deadLetters.count),
     deadAge: nonNegativeMillis(operation, "deadLetters.age", deadLetters.age),
+    keptCount: Either.right(keptCount),
+    keptAge,
+    mostEvents: Either.right(mostEvents),
+    uses: Either.map(keptAge, (age) => usesOf(keptCount, age, mostEvents)),
     groups: definition.groups === undefined
       ? Either.right(undefined)
       : checkGroups(operation, "groups.", definition.groups)
@@ -317,6 +375,11 @@ export const define = <A, I, B = unknown, J = unknown>(options: Options<A, I, B,
   maxPayload: options.maxPayload ?? 1024 * 1024,
   lease: options.lease ?? "30 seconds",
   deadLetters: { count: options.deadLetters?.count ?? 10_000, age: options.deadLetters?.age ?? "30 days" },
+  completed: options.completed === undefined
+    ? undefined
+    : { count: options.completed.count ?? 1000, age: options.completed.age ?? "1 hour" },
+  logs: { lines: options.logs?.lines ?? 100, bytes: options.logs?.bytes ?? 16 * 1024 },
+  events: options.events === undefined ? undefined : { maxLength: options.events.maxLength ?? 10_000 },
   retryable: options.retryable ?? (() => true),
   inspected: options.inspected ?? false,
   groups: options.groups

@@ -241,6 +241,8 @@ interface Compiled<A> {
   readonly route: Route
   readonly encode: ReturnType<typeof Envelope.encoderOf<A>>
   readonly count: ReturnType<typeof metrics.enqueuedTo>
+  /** Whether the queue needs nothing that only `enqueue` does. */
+  readonly plain: boolean
   /** When it told last that there is the queue, when that is inspected. */
   announcedAt: number
 }
@@ -269,9 +271,11 @@ export const make = (
     let calls = 0
     let ids = 0
 
+    /** Of a definition whose settings were checked. */
     const compile = <A>(definition: Definition<A, any>): Compiled<A> => {
       const known = compiled.get(definition)
       if (known !== undefined) return known
+      const { mostEvents, uses } = Either.getOrThrow(settingsOf(definition))
       const keys = keysOf(definition.name)
       const memory = `${keys.sent}:${process}`
       const made = {
@@ -280,11 +284,12 @@ export const make = (
             ? scripts.keysFor(keys, memory)
             : scripts.keysForGroups(keys, memory),
           keysForAdd: scripts.keysForAdd(keys, memory),
-          notices: { cluster: client.mode === "cluster", wake: client.key(keys.wake) },
+          notices: { cluster: client.mode === "cluster", uses, wake: client.key(keys.wake) },
           grouped: definition.groups !== undefined
         },
         encode: Envelope.encoderOf(definition, "payload", definition.payload),
         count: metrics.enqueuedTo(definition.name),
+        plain: (definition.maxSize ?? 0) === 0 && mostEvents === 0,
         announcedAt: definition.inspected ? -Infinity : Infinity
       }
       compiled.set(definition, made)
@@ -477,7 +482,8 @@ export const make = (
         jobs.length,
         (now, traceparent): Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError> => {
           const texts = new Array<string>(jobs.length * 3)
-          let plain = maxSize === 0
+          const compiled = compile(definition)
+          let plain = compiled.plain
           for (let i = 0; i < jobs.length; i++) {
             const prepared = plantOf(operation, definition, jobs[i]!, now, traceparent)
             if (Either.isLeft(prepared)) return Effect.fail(prepared.left)
@@ -487,7 +493,6 @@ export const make = (
             texts[3 * i + 2] = extras
             if (extras !== "") plain = false
           }
-          const compiled = compile(definition)
           const read = readerOf(definition, compiled, (i) => texts[3 * i]!)
           return order(name, compiled.route, texts, maxSize, all, plain, ENQUEUE, read)
         }

@@ -16,17 +16,21 @@ import { randomBytes } from "node:crypto"
 import { RedisClient } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import { layer as testServer, RedisTestServer } from "../RedisTestServer.js"
+import * as Waker from "../Stream/Waker.js"
+import * as Awaits from "./Awaits.js"
 import * as Batch from "./Batch.js"
 import { type Control, makeControl, opener } from "./Control.js"
 import * as Courier from "./Courier.js"
 import { type DeadLetterExport, makeExport } from "./DeadLetterExport.js"
 import { type DeadLetters, makeDeadLetters } from "./DeadLetters.js"
 import { type Definition, type Enqueued, type EnqueueOptions, settingsOf } from "./Definition.js"
+import { type Events, makeEvents } from "./Events.js"
 import { type Flows, makeFlows } from "./flows.js"
 import { type Groups, makeGroups } from "./Groups.js"
 import { type Inspection, makeInspection } from "./Inspection.js"
 import * as Producer from "./Producer.js"
 import type { PayloadTooLarge, QueueFull } from "./QueueError.js"
+import { makeResults, type Results } from "./Results.js"
 import * as Scheduler from "./scheduler.js"
 import { makeSchedules, type Schedules } from "./Schedules.js"
 import * as Wakeups from "./Wakeups.js"
@@ -50,7 +54,9 @@ export interface NewJob<out A> extends EnqueueOptions {
  * @since 0.1.0
  * @category models
  */
-export interface Service extends Control, DeadLetters, DeadLetterExport, Inspection, Flows, Groups, Schedules {
+export interface Service
+  extends Control, DeadLetters, DeadLetterExport, Inspection, Flows, Groups, Schedules, Results, Events
+{
   /**
    * Adds a job. Jobs that are added to a queue while a call for it is underway leave together in the next one. When the
    * reply is lost it is asked for again, and the job is added once.
@@ -94,13 +100,8 @@ export class Queue extends Context.Tag("effect-redis-kit/Queue")<Queue, Service>
 // Constructors
 // ---------------------------------------------------------------------------------------------------------------------
 
-/**
- * Queues over the client of the environment.
- *
- * @since 0.1.0
- * @category constructors
- */
-export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Effect.gen(function*() {
+/** Those who wait for events of queues, and for entries of streams that are built together with them, share a connection. */
+const makeShared: Effect.Effect<Service, never, RedisClient | Scope.Scope | Waker.Waker> = Effect.gen(function*() {
   const client = yield* RedisClient
   const process = randomBytes(9).toString("base64url").replace(/[-_]/g, "0")
   const pace = Option.isSome(yield* Effect.serviceOption(RedisTestServer)) ? Wakeups.inMemory : Wakeups.onServer
@@ -108,6 +109,7 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
   const courier = yield* Courier.make(client, process)
   const { planter, ...producer } = yield* Producer.make(client, process)
   const open = opener({ cluster: client.mode === "cluster" }, client)
+  const awaits = yield* Awaits.make(client, pace)
   const fireSchedules = yield* Scheduler.make(client, wakeups, pace)
   let workers = 0
   let firings = 0
@@ -129,10 +131,23 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
     ...makeSchedules(client, open, () => `${process}.${firings++}`),
     makeScheduler: (definition) => Effect.zipRight(settingsOf(definition), fireSchedules(definition)),
     ...producer,
+    ...makeResults(client, open, awaits, producer),
+    ...makeEvents(client, yield* Waker.Waker),
     makeWorker: (definition, handler, options) => Worker.make(shared, definition, handler, options),
     makeBatchWorker: (definition, handler, options) => Batch.make(shared, definition, handler, options)
   }
 })
+
+/**
+ * Queues over the client of the environment.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Effect.flatMap(
+  Waker.make,
+  (waker) => Effect.provideService(makeShared, Waker.Waker, waker)
+)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Layers
@@ -142,7 +157,10 @@ export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Ef
  * @since 0.1.0
  * @category layers
  */
-export const layer: Layer.Layer<Queue, never, RedisClient> = Layer.scoped(Queue, make)
+export const layer: Layer.Layer<Queue, never, RedisClient> = Layer.provide(
+  Layer.scoped(Queue, makeShared),
+  Waker.layer
+)
 
 /**
  * Queues on a server in memory, with the server and its client beside it.

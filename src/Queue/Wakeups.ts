@@ -69,6 +69,20 @@ const pauses = Schedule.exponential("50 millis").pipe(
   Schedule.resetAfter("5 seconds")
 )
 
+/** Hears of messages as long as it runs, once the server is there. What came before may have been missed. */
+export const listening = (
+  client: Client,
+  channel: string,
+  onMessage: (message: Message) => void,
+  onGap: () => void
+): Effect.Effect<never, RedisError> =>
+  client[Listen]({ channels: [channel] }, { onMessage, onGap }).pipe(
+    Effect.tap(() => Effect.sync(onGap)),
+    Effect.retry(pauses),
+    Effect.zipRight(Effect.never),
+    Effect.scoped
+  )
+
 interface Queue {
   readonly waiters: Set<Waiter>
   readonly idle: Set<Waiter>
@@ -189,16 +203,7 @@ export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, ne
     }
 
     const listen: Wakeups["listen"] = (channel, onMessage, onGap) =>
-      Effect.forkScoped(
-        Effect.interruptible(
-          client[Listen]({ channels: [channel] }, { onMessage, onGap }).pipe(
-            Effect.tap(() => Effect.sync(onGap)),
-            Effect.retry(pauses),
-            Effect.zipRight(Effect.never),
-            Effect.scoped
-          )
-        )
-      )
+      Effect.forkScoped(Effect.interruptible(listening(client, channel, onMessage, onGap)))
 
     const register: Wakeups["register"] = (keys, waiter) =>
       Effect.gen(function*() {

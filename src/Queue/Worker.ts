@@ -39,6 +39,7 @@ import { keysOf } from "./keys.js"
 import * as metrics from "./metrics.js"
 import * as Observer from "./Observer.js"
 import { JobResultInvalid, JobTimedOut, Postponed, Unrecoverable } from "./QueueError.js"
+import { log } from "./resultScripts.js"
 import * as scripts from "./scripts.js"
 import type { Pace, Registration, Wakeups } from "./Wakeups.js"
 
@@ -146,6 +147,9 @@ const STUCK = 50
 
 export const MOST_CONCURRENCY = 100_000
 
+/** One line has no more than an eighth of the room: a character is at most six bytes of JSON. */
+const LOG_ROOM = 8
+
 /** How many leases are renewed in one call. */
 const RENEWED = 1000
 
@@ -183,7 +187,7 @@ export const make = <A, B, E, R>(
     const { name } = definition
     const prefetch = options.prefetch ?? "auto"
     const backoff = options.backoff ?? definition.backoff
-    const { deadAge, deadCount, groups, lease, timeout } = yield* settingsOf(definition)
+    const { deadAge, deadCount, groups, lease, mostEvents, timeout, uses } = yield* settingsOf(definition)
     const drain = yield* nonNegativeMillis("Queue.worker", "drain", options.drain ?? "30 seconds")
     let concurrency = options.concurrency ?? 1
     const bad = checkConcurrency(concurrency) ??
@@ -197,6 +201,7 @@ export const make = <A, B, E, R>(
     const plainKeys = scripts.keysForPlain(keys, `${keys.taken}:${worker}`)
     const terms: scripts.Terms = {
       cluster: client.mode === "cluster",
+      uses,
       wake: client.key(keys.wake),
       lease,
       deadCount,
@@ -353,8 +358,24 @@ export const make = <A, B, E, R>(
         const text = Either.try((): string | undefined => JSON.stringify(value))
         return Either.isLeft(text) || text.right === undefined
           ? Effect.fail(inputError("Queue.progress", "value", "a value that is a JSON", value))
-          : client.eval(scripts.tell, keys, job.member, job.id, text.right)
+          : client.eval(scripts.tell, keys, job.member, job.id, text.right, mostEvents)
       })
+
+    const logOf = (job: Taken): Job<A>["log"] => {
+      let lines = 0
+      // One after the other, so that a call that is made again finds its own line at the end.
+      let lock: Effect.Semaphore | undefined
+      return (line) =>
+        Effect.suspend(() => {
+          if (typeof line !== "string") return Effect.fail(inputError("Queue.log", "line", "a text", line))
+          lock ??= Effect.unsafeMakeSemaphore(1)
+          // No half of a character at the end.
+          const json = JSON.stringify(line.slice(0, definition.logs.bytes / LOG_ROOM).replace(/[\uD800-\uDBFF]$/, ""))
+          return lock.withPermits(1)(
+            Effect.suspend(() => client.eval(log, keys, job.member, job.id, ++lines, json, definition.logs))
+          )
+        })
+    }
 
     const effectOf = (taken: Taken, envelope: Envelope.Envelope<A>, payload: A, attempts: number) => {
       const job: Job<A> = {
@@ -367,7 +388,8 @@ export const make = <A, B, E, R>(
         enqueuedAt: DateTime.unsafeMake(envelope.enqueuedAt),
         schedule: firingOf(envelope),
         progress: progressOf(taken),
-        children: childrenOf(client, courier, name, taken.id)
+        children: childrenOf(client, courier, name, taken.id),
+        log: logOf(taken)
       }
       let effect: Effect.Effect<B, E | OwnFailure, R> = Effect.suspend(() => handler(job))
       const limit = envelope.timeout ?? timeout
@@ -541,7 +563,7 @@ export const make = <A, B, E, R>(
         asked = now()
         return client.eval(script, { keys: workKeys, call: number }, worker, terms, want, advance, settles)
       })
-      const completed = number < plainlyAt ? undefined : scripts.completedOf(settles, want)
+      const completed = number < plainlyAt ? undefined : scripts.completedOf(terms, settles, want)
       const ask = completed === undefined ? work : Effect.suspend(() => {
         asked = now()
         return Effect.flatMap(

@@ -8,13 +8,14 @@
  * out would be O(n).
  *
  * No script touches more than `PAGE` jobs, but for `obliterate`, which unlinks whole keys. All take KEYS as in `keys.ts`,
- * and as ARGV[1] and ARGV[2] whether it is a Cluster, and the channel on which workers are woken there.
+ * and as ARGV[1] and ARGV[2] the switches of `resultScripts.ts`, and the channel on which workers are woken on a Cluster.
  */
 import * as Either from "effect/Either"
 import type { Reply } from "../RedisClient.js"
 import * as RedisScript from "../RedisScript.js"
 import { reviving } from "./flowLua.js"
 import { type Keys, LEVELS, names } from "./keys.js"
+import { switches } from "./resultScripts.js"
 import { moving, type Notices } from "./scripts.js"
 
 /** A queue as these scripts know it. */
@@ -22,19 +23,19 @@ export interface Target extends Notices {
   readonly keys: Keys
 }
 
-export type State = "ready" | "delayed" | "blocked" | "running" | "dead"
+export type State = "ready" | "delayed" | "blocked" | "running" | "dead" | "completed"
 
 /** How many jobs one script touches at most. */
 export const PAGE = 1000
 
-export const params = ({ cluster, keys, wake }: Target, ...args: ReadonlyArray<string | number>) => ({
-  keys: keys.all,
-  args: [cluster ? "1" : "0", wake, ...args]
+export const params = (target: Target, ...args: ReadonlyArray<string | number>) => ({
+  keys: target.keys.all,
+  args: [switches(target), target.wake, ...args]
 })
 
 /** Behind `common` of `scripts.ts`: where a job is, and how it goes. */
 export const common = `
-local cluster, channel = ARGV[1] == '1', ARGV[2]
+local uses, channel = ARGV[1], ARGV[2]
 ${moving}
 local function whole(n) return string.format('%.0f', n) end
 
@@ -57,6 +58,7 @@ local function state_of(id)
   if redis.call('ZSCORE', dead, id) then return 'dead' end
   if redis.call('ZSCORE', delayed, id) then return 'delayed' end
   if redis.call('ZSCORE', blocked, id) then return 'blocked' end
+  if redis.call('ZSCORE', kept, id) then return 'completed' end
   local member, ends = lease_of(id)
   if member then return 'running', member, ends end
   return 'ready'
@@ -77,6 +79,10 @@ local function discard(id, state, member)
   if state == 'dead' then
     redis.call('ZREM', dead, id)
     redis.call('HDEL', dead_info, id)
+  end
+  if state == 'completed' then
+    redis.call('ZREM', kept, id)
+    redis.call('HDEL', kept_info, id)
   end
   local level, place = level_of(id), redis.call('HGET', group_of, id)
   forget(id)
@@ -103,6 +109,7 @@ export interface Status {
   readonly blocked: number
   readonly running: number
   readonly dead: number
+  readonly kept: number
   readonly paused: boolean
   readonly concurrency: number | undefined
   readonly limit: number | undefined
@@ -118,30 +125,31 @@ const numberOf = (text: Reply | undefined): number | undefined => typeof text ==
 /**
  * How many jobs there are in each state, the settings and the counters. O(1).
  *
- * Returns jobs, delayed, running and dead ones, fields of `meta`, and blocked jobs.
+ * Returns jobs, delayed, running, dead and kept ones, fields of `meta`, and blocked jobs.
  */
 export const status = RedisScript.make({
   name: "queue.status",
   lua: `${names}
 return { redis.call('HLEN', jobs), redis.call('ZCARD', delayed), redis.call('ZCARD', leases), redis.call('ZCARD', dead),
-  redis.call('HMGET', meta, 'paused', 'concurrency', 'limit', 'window', 'completed', 'failed', 'dead'),
+  redis.call('ZCARD', kept), redis.call('HMGET', meta, 'paused', 'concurrency', 'limit', 'window', 'completed', 'failed', 'dead'),
   redis.call('ZCARD', blocked) }`,
   params,
   result: (reply): Either.Either<Status, string> => {
-    const [jobs, delayed, running, dead, meta, blocked] = Array.isArray(reply) ? reply : []
+    const [jobs, delayed, running, dead, kept, meta, blocked] = Array.isArray(reply) ? reply : []
     if (
       typeof jobs !== "number" || typeof delayed !== "number" || typeof running !== "number" ||
-      typeof dead !== "number" || !Array.isArray(meta) || typeof blocked !== "number"
+      typeof dead !== "number" || typeof kept !== "number" || !Array.isArray(meta) || typeof blocked !== "number"
     ) {
       return Either.left("five numbers and a list")
     }
     const [paused, concurrency, limit, window, completed, failed, died] = meta
     return Either.right({
-      ready: jobs - delayed - blocked - running - dead,
+      ready: jobs - delayed - blocked - running - dead - kept,
       delayed,
       blocked,
       running,
       dead,
+      kept,
       paused: paused === "1",
       concurrency: numberOf(concurrency),
       limit: numberOf(limit),
@@ -162,6 +170,7 @@ return { redis.call('HLEN', jobs), redis.call('ZCARD', delayed), redis.call('ZCA
 export const configure = RedisScript.make({
   name: "queue.configure",
   lua: `${common}
+local was_paused = redis.call('HEXISTS', meta, 'paused')
 for i = 3, #ARGV, 2 do
   -- A full server takes what comes behind a removal.
   redis.call('HDEL', meta, ARGV[i])
@@ -169,6 +178,8 @@ for i = 3, #ARGV, 2 do
 end
 -- What was started before there was a limit is not counted.
 if redis.call('HEXISTS', meta, 'limit') == 0 then redis.call('DEL', starts) end
+local is_paused = redis.call('HEXISTS', meta, 'paused')
+if is_paused ~= was_paused then event(is_paused == 1 and 'paused' or 'resumed', '') end
 mark()`,
   params: (target: Target, settings: Readonly<Record<string, string | number>>) =>
     params(target, ...Object.entries(settings).flat()),
@@ -187,9 +198,12 @@ export interface Row {
   readonly envelope: string
   readonly level: number
   readonly failures: number
-  /** When it is due, since when it is blocked, when its lease ends, or when it died, in milliseconds; 0 for one that is ready. */
+  /**
+   * When it is due, since when it is blocked, when its lease ends, when it died or was completed, in milliseconds; 0 for
+   * one that is ready.
+   */
   readonly at: number
-  /** About a dead letter: JSON. */
+  /** About a dead letter: JSON. About a completed one: the JSON of its result, or nothing. */
   readonly info: string
 }
 
@@ -199,7 +213,14 @@ export interface Page {
   readonly next: number
 }
 
-const states: ReadonlyArray<unknown> = ["ready", "delayed", "blocked", "running", "dead"] satisfies ReadonlyArray<State>
+const states: ReadonlyArray<unknown> = [
+  "ready",
+  "delayed",
+  "blocked",
+  "running",
+  "dead",
+  "completed"
+] satisfies ReadonlyArray<State>
 
 const isState = (u: unknown): u is State => states.includes(u)
 
@@ -221,8 +242,13 @@ const page = (reply: Reply): Either.Either<Page, string> => {
 
 export const rows = `
 local function row(id, state, at)
-  return { id, state, redis.call('HGET', jobs, id) or '', level_of(id), tonumber(redis.call('HGET', failures, id) or 0),
-    at and whole(math.floor(at)) or '0', state == 'dead' and redis.call('HGET', dead_info, id) or '' }
+  local failed, info = redis.call('HGET', failures, id), ''
+  if state == 'dead' then info = redis.call('HGET', dead_info, id) or '' end
+  if state == 'completed' then
+    failed, info = string.match(redis.call('HGET', kept_info, id) or '0 ', '^(%d+) (.*)$')
+  end
+  return { id, state, redis.call('HGET', jobs, id) or '', level_of(id), tonumber(failed or 0),
+    at and whole(math.floor(at)) or '0', info }
 end`
 
 /**
@@ -240,6 +266,7 @@ local at = ends
 if state == 'delayed' then at = redis.call('ZSCORE', delayed, id) end
 if state == 'dead' then at = redis.call('ZSCORE', dead, id) end
 if state == 'blocked' then at = redis.call('ZSCORE', blocked, id) end
+if state == 'completed' then at = redis.call('ZSCORE', kept, id) end
 return row(id, state, at)`,
   params: (target: Target, id: string) => params(target, id),
   result: (reply): Either.Either<Row | undefined, string> => {
@@ -252,7 +279,8 @@ return row(id, state, at)`,
 
 /**
  * Some of the jobs of a state: those that are ready and delayed in the order in which they will start, blocked ones by when
- * they came, running ones by the end of their leases, and dead ones by when they died. O(log n + m) for m jobs; O(n) for the place in a long list.
+ * they came, running ones by the end of their leases, and dead and completed ones by when they ended. O(log n + m) for m
+ * jobs; O(n) for the place in a long list.
  *
  * ARGV state, offset, limit, 1 for the last ones first. Returns jobs, and where the next page begins or 0.
  */
@@ -291,7 +319,7 @@ if state == 'ready' then
     seen = seen + #part
   end
 else
-  local key = state == 'delayed' and delayed or state == 'blocked' and blocked or state == 'dead' and dead or leases
+  local key = ({ delayed = delayed, blocked = blocked, dead = dead, completed = kept })[state] or leases
   total = redis.call('ZCARD', key)
   local part = redis.call(newest and 'ZREVRANGE' or 'ZRANGE', key, offset, offset + limit - 1, 'WITHSCORES')
   seen = #part / 2
@@ -334,6 +362,7 @@ if not state then return 'missing' end
 if state == 'running' and ends > now then return 'running' end
 discard(id, state, member)
 if fresh then mark() end
+publish()
 return 'ok'`,
   params: (target: Target, id: string) => params(target, id),
   result: outcome
@@ -484,6 +513,7 @@ if ARGV[3] == '1' then
   left = left + redis.call('ZCARD', blocked) * ${PAGE}
 end
 if fresh then mark() end
+publish()
 return { gone, left }`,
   params: (target: Target, alsoDelayed: boolean) => params(target, alsoDelayed ? 1 : 0),
   result: removedOf,
@@ -491,23 +521,26 @@ return { gone, left }`,
 })
 
 /**
- * Removes the oldest dead letters. O(m log n) for m of n, no more than a page.
+ * Removes the oldest dead letters, or completed jobs. O(m log n) for m of n, no more than a page.
  *
- * ARGV how old they must be, in milliseconds. Returns how many, and how many such are left.
+ * ARGV how old they must be, in milliseconds, which ones. Returns how many, and how many such are left.
  */
 export const clean = RedisScript.make({
   name: "queue.clean",
   lua: `${common}
 local before = whole(now - tonumber(ARGV[3]))
-local ids = redis.call('ZRANGEBYSCORE', dead, '-inf', before, 'LIMIT', 0, ${PAGE})
+local key, info = dead, dead_info
+if ARGV[4] == 'completed' then key, info = kept, kept_info end
+local ids = redis.call('ZRANGEBYSCORE', key, '-inf', before, 'LIMIT', 0, ${PAGE})
 for _, id in ipairs(ids) do
-  redis.call('ZREM', dead, id)
-  redis.call('HDEL', dead_info, id)
+  redis.call('ZREM', key, id)
+  redis.call('HDEL', info, id)
   forget(id)
 end
 if fresh then mark() end
-return { #ids, redis.call('ZCOUNT', dead, '-inf', before) }`,
-  params: (target: Target, age: number) => params(target, age),
+publish()
+return { #ids, redis.call('ZCOUNT', key, '-inf', before) }`,
+  params: (target: Target, age: number, state: "dead" | "completed") => params(target, age, state),
   result: removedOf,
   idempotent: true
 })
@@ -527,6 +560,7 @@ for _, key in ipairs(KEYS) do
   if key ~= stamps then doomed[#doomed + 1] = key end
 end
 redis.call('UNLINK', unpack(doomed))
+if keeps > 0 then redis.call('PUBLISH', channel .. ':done', '') end
 return 0`,
   params: (target: Target, force: boolean) => ({
     ...params(target, force ? 1 : 0),
@@ -603,6 +637,7 @@ for i = 4, #ARGV, 2 do
     outcomes[#outcomes + 1] = state_of(id) or 'missing'
   else
     again(id, ARGV[3] == '1')
+    event('replayed', id)
     outcomes[#outcomes + 1] = 'ok'
   end
 end
@@ -631,6 +666,7 @@ for i = 3, #ARGV do
   end
 end
 if fresh then mark() end
+publish()
 return gone`,
   params: (target: Target, ids: ReadonlyArray<string>) => params(target, ...ids),
   result: RedisScript.number

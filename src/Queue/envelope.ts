@@ -179,28 +179,22 @@ export const whyOf = (error: unknown): string => {
  * @since 0.1.0
  * @category models
  */
-export type DeadReason =
-  | "exhausted"
-  | "unrecoverable"
-  | "lease-expired"
-  | "undecodable"
-  | "deadline"
-  | "cancelled"
-  | "no-handler"
-  | "child-failed"
+export type DeadReason = typeof Reason.Type
+
+export const Reason = Schema.Literal(
+  "exhausted",
+  "unrecoverable",
+  "lease-expired",
+  "undecodable",
+  "deadline",
+  "cancelled",
+  "no-handler",
+  "child-failed"
+)
 
 /** What is kept about a dead letter. When it became one is in the key of the dead letters. */
 export const DeadInfo = Schema.parseJson(Schema.Struct({
-  reason: Schema.Literal(
-    "exhausted",
-    "unrecoverable",
-    "lease-expired",
-    "undecodable",
-    "deadline",
-    "cancelled",
-    "no-handler",
-    "child-failed"
-  ),
+  reason: Reason,
   /** How many attempts have failed. */
   attempts: Schema.Number,
   /** The last error in one line, and with all that is known about it. Both are cut when they are long. */

@@ -52,6 +52,15 @@ export {
   type Options
 } from "./Definition.js"
 export type { DeadReason } from "./envelope.js"
+export type {
+  EventPosition,
+  Events,
+  EventsMissed,
+  EventsOptions,
+  EventsPage,
+  EventsPageOptions,
+  JobEvent
+} from "./Events.js"
 export {
   child,
   ChildFailed,
@@ -89,6 +98,18 @@ export {
   Unrecoverable,
   unrecoverable
 } from "./QueueError.js"
+export * from "./resultOperations.js"
+export {
+  type AwaitError,
+  type AwaitOptions,
+  AwaitTimedOut,
+  type CompletedJob,
+  type CompletedPage,
+  type EnqueueAndWaitOptions,
+  JobFailed,
+  type LogLine,
+  type Results
+} from "./Results.js"
 export * from "./scheduleOperations.js"
 export {
   type CatchUp,

@@ -1,8 +1,9 @@
 /**
  * The keys of a queue. All share a hash tag, and so a slot.
  *
- * A job is in one state at any moment: *ready* in a list, *delayed*, *blocked* by its children, *running* with a lease, or
- * *dead*. Its envelope stays in `jobs` from the first moment to the last. The owner of the keys are the jobs: when none is left, only `meta` is.
+ * A job is in one state at any moment: *ready* in a list, *delayed*, *blocked* by its children, *running* with a lease,
+ * *dead*, or *completed* when those are kept. Its envelope stays in `jobs` from the first moment to the last. The owner of
+ * the keys are the jobs: when none is left, only `meta` is.
  */
 
 /** How many levels of priority there are at most. */
@@ -38,6 +39,14 @@ export interface Keys {
    * none. The field is there from the start of the running one.
    */
   readonly uniqueNext: string
+  /** ZSET id → when it was completed, in milliseconds, of those that are kept. */
+  readonly kept: string
+  /** HASH id → how many attempts of a kept job have failed, and the JSON of its result behind a space. */
+  readonly keptInfo: string
+  /** HASH id → what its handlers have logged: a line about the last call, and one for each line. */
+  readonly logs: string
+  /** STREAM of what happened, when the definition wants it. */
+  readonly events: string
   /** HASH of settings (`paused`, `concurrency`, `limit`, `window`) and counters (`completed`, `failed`, `dead`). */
   readonly meta: string
   /** ZSET of the last starts, in microseconds, as long as the queue has a rate limit. */
@@ -107,6 +116,8 @@ export interface Keys {
   /** Channels, without the prefix of the client: something to do (on a Cluster), and `cancel ID` or `schedules`. */
   readonly wake: string
   readonly control: string
+  /** Ids of jobs that have ended, for those who await results; an empty text for any number. Lua knows it as `wake` and `:done`. */
+  readonly done: string
 }
 
 /** `%`, `:` and `}` would end something early; `%` is what they are written with. */
@@ -141,6 +152,10 @@ const keysUnder = (root: string) => ({
   blocked: `${root}:blocked`,
   outbox: `${root}:outbox`,
   stamps: `${root}:stamps`,
+  kept: `${root}:kept`,
+  keptInfo: `${root}:kept:info`,
+  logs: `${root}:logs`,
+  events: `${root}:events`,
   schedules: `${root}:schedules`,
   schedulesDue: `${root}:schedules:due`,
   schedulesState: `${root}:schedules:state`
@@ -178,7 +193,8 @@ export const keysOf = (name: string): Keys => {
     groups,
     all: [...plain, ...groups],
     wake: `${root}:wake`,
-    control: `${root}:control`
+    control: `${root}:control`,
+    done: `${root}:wake:done`
   }
 }
 

@@ -17,7 +17,7 @@ import type * as Scope from "effect/Scope"
 import type { Service as Client } from "../RedisClient.js"
 import type { RedisError } from "../RedisError.js"
 import type { Target } from "./controlScripts.js"
-import type { Definition } from "./Definition.js"
+import { type Definition, settingsOf } from "./Definition.js"
 import { keysOf } from "./keys.js"
 import * as metrics from "./metrics.js"
 import * as scripts from "./scheduleScripts.js"
@@ -97,11 +97,13 @@ const run = (
   client: Client,
   wakeups: Wakeups,
   pace: Pace,
-  { maxSize = 0, name }: Definition<any, any>
+  definition: Definition<any, any>
 ): Effect.Effect<never, never, Scope.Scope> =>
   Effect.gen(function*() {
+    const { maxSize = 0, name } = definition
+    const uses = Either.getOrUndefined(settingsOf(definition))?.uses
     const keys = keysOf(name)
-    const target: Target = { keys, cluster: client.mode === "cluster", wake: client.key(keys.wake) }
+    const target: Target = { keys, cluster: client.mode === "cluster", uses, wake: client.key(keys.wake) }
     const clock = yield* Effect.clock
     const count = metrics.firedBy(name)
     const woken = yield* Effect.makeLatch()

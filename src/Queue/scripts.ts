@@ -11,6 +11,7 @@ import * as RedisScript from "../RedisScript.js"
 import { leaving } from "./flowLua.js"
 import * as groups from "./groupScripts.js"
 import { FIRST_READY, type Keys, LAST_READY, LEVELS, names } from "./keys.js"
+import * as results from "./resultScripts.js"
 
 const lists = Array.from({ length: LEVELS }, (_, i) => `KEYS[${FIRST_READY + i}]`).join(", ")
 
@@ -27,9 +28,10 @@ const REMEMBERED = 60_000
 const MARKED = "'60000'"
 
 /**
- * What scripts that move jobs have in common. Before it stand `local cluster, channel`: whether it is a Cluster, and the
- * channel on which workers are woken there, with the prefix of the client.
+ * What scripts that move jobs have in common. Before it stand `local uses, channel`: the switches of `resultScripts.ts`,
+ * and the channel on which workers are woken on a Cluster, with the prefix of the client.
  *
+ * - `cluster`: whether it is one
  * - `now`: the time in milliseconds
  * - `mark()`: wakes a worker
  * - `level_of(id)`
@@ -42,12 +44,15 @@ const MARKED = "'60000'"
  *   follows
  * - `forget(id)`: the job with all that belongs to it, but not what says in which state it is
  * - `trim_dead(count, age)`: removes the dead letters that are too many or too old
+ * - `event`, `over` and `publish` of `resultScripts.ts`
  *
  * And what `flowLua.ts` says.
  */
 const commonFor = (keysBeforeGroups: number | undefined): string => {
   const when = (lua: string): string => keysBeforeGroups === undefined ? "" : lua
   return `${names}
+local cluster = string.sub(uses, 1, 1) == '1'
+${results.telling}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- Something has become ready that was not before.
@@ -121,6 +126,7 @@ local function free(id, at_once)
       redis.call('HSET', unique_of, other, key)
       if level ~= '0' then redis.call('HSET', levels, other, level) end
       if deadline ~= '-' then redis.call('HSET', deadlines, other, deadline) end${when(groups.following)}
+      event('added', other)
       return enter(other, tonumber(level), tonumber(due))
     end
   end
@@ -137,6 +143,9 @@ local function forget(id)
   redis.call('HDEL', failures, id)
   redis.call('HDEL', deadlines, id)
   redis.call('HDEL', progress, id)
+  redis.call('HDEL', logs, id)
+  event('removed', id)
+  over(id)
   redis.call('SREM', cancelled, id)${when(groups.forgetting)}
   free(id, true)
 end
@@ -227,7 +236,8 @@ export const keysForPlain = (keys: Keys, memory: string): ReadonlyArray<string> 
     keys.removed,
     keys.flows,
     keys.uniqueOf,
-    keys.uniqueUntil
+    keys.uniqueUntil,
+    keys.logs
   ])
 
 /** Whoever makes numbered calls, with the keys of these calls. */
@@ -244,7 +254,7 @@ if last then
   local call, reply = string.match(last, '^(%d+) (.*)$')
   if tonumber(call) >= tonumber(ARGV[1]) then return reply end
 end
-local cluster, channel = ARGV[2] == '1', ARGV[3]
+local uses, channel = ARGV[2], ARGV[3]
 ${grouped ? commonOfGroups : common}
 local function answer(reply)
   redis.call('SET', memory, ARGV[1] .. ' ' .. reply, 'PX', '${REMEMBERED}')
@@ -252,8 +262,8 @@ local function answer(reply)
 end
 `
 
-/** How workers are woken. */
-export interface Notices {
+/** How workers are woken, and what else a queue wants to be told. */
+export interface Notices extends results.Uses {
   readonly cluster: boolean
   /** With the prefix of the client. */
   readonly wake: string
@@ -261,7 +271,7 @@ export interface Notices {
 
 const NONE: ReadonlyArray<never> = []
 
-const flag = (value: boolean): string => value ? "1" : "0"
+const { flag, switches } = results
 
 /** Call, whether it is a Cluster, channel, limit of the queue or 0, whether all, and jobs. */
 export const producing = (
@@ -290,7 +300,7 @@ export const received = (reply: Reply): Either.Either<Received, string> => {
  * each, which gives a letter of `Received` and puts the ids of others into `ids`, and `added()` at the end.
  */
 const addingFor = (grouped: boolean): string => `
-local size = limit > 0 and redis.call('HLEN', jobs) - redis.call('ZCARD', dead) or 0
+local size = limit > 0 and redis.call('HLEN', jobs) - redis.call('ZCARD', dead) - redis.call('ZCARD', kept) or 0
 local outcomes, ids = {}, {}
 local by_level, postponed = {}, {}
 
@@ -334,6 +344,7 @@ ${grouped ? groups.enqueueing(CHUNK) : ""}local function add(id, envelope, extra
   end${grouped ? groups.reading : ""}
   if extras == '' then
     if not admit(id, envelope) then return 'f' end${grouped ? groups.addingPlain : ""}
+    event('added', id)
     add_ready(id, 0)
     return 'a'
   end
@@ -363,6 +374,7 @@ ${grouped ? groups.enqueueing(CHUNK) : ""}local function add(id, envelope, extra
     end
   end
   if not admit(id, envelope) then return 'f' end
+  event('added', id)
   if mode ~= '-' then claim_key(id, key, mode, window) end
   if level ~= '0' then redis.call('HSET', levels, id, level) end
   if deadline ~= '-' then redis.call('HSET', deadlines, id, deadline) end
@@ -384,6 +396,7 @@ local function added()
   end
   -- A worker that sleeps until the first is due has to know that there is an earlier one.
   if fresh or next(postponed) and postponed[redis.call('ZRANGE', delayed, 0, 0)[1]] then mark() end
+  publish()
 end
 `
 
@@ -529,7 +542,7 @@ export interface Claimed {
  * Ends jobs, frees those whose lease has ended, makes ready what is due, and takes jobs. O(n) with n jobs that it ends or
  * takes, and O(log m) for each with m jobs that run or are delayed.
  *
- * KEYS those of the queue, and that of the worker. ARGV call, whether it is a Cluster, channel, worker, how many it wants,
+ * KEYS those of the queue, and that of the worker. ARGV call, switches, channel, worker, how many it wants,
  * how many of these in advance, lease, how many dead letters are kept, for how many milliseconds, and for each job to
  * settle the member of its lease and what becomes of it. Nothing is given in advance when the queue has limits.
  *
@@ -551,9 +564,9 @@ const workFor = (grouped: boolean) =>
     lua: `${grouped ? groups.opening : ""}
 local memory = KEYS[${LAST_READY + 1}]
 local call, worker = ARGV[1], ARGV[4]
-local cluster, channel = ARGV[2] == '1', ARGV[3]
+local uses, channel = ARGV[2], ARGV[3]
 local want, lease = tonumber(ARGV[5]), ARGV[7]
-${grouped ? commonOfGroups : common}
+${grouped ? commonOfGroups : common}${results.settling}
 local function member(i, id)
   return worker .. ':' .. call .. ':' .. i .. '|' .. id
 end
@@ -590,11 +603,11 @@ if last then
   end
 end
 
-rare = redis.call('EXISTS', levels, failures, deadlines, progress, cancelled, unique_of, removed, flows) > 0
+rare = redis.call('EXISTS', levels, failures, deadlines, progress, cancelled, unique_of, removed, flows, logs) > 0
 -- Nobody asks for it again.
 if not rare then flowing = false end
 
-local completed, failed, died = {}, 0, 0
+local completed, given, failed, died = {}, {}, 0, 0
 local lost = {}
 for i = 10, #ARGV, 2 do
   local owned, outcome = ARGV[i], ARGV[i + 1]
@@ -604,6 +617,8 @@ for i = 10, #ARGV, 2 do
     if kind == 'c' then
       completed[#completed + 1] = id
       leave_flow(id, 'c', string.sub(outcome, 2))
+      if keeps > 0 then given[#completed] = string.sub(outcome, 2) end
+      event('completed', id)
     elseif kind == 'd' or kind == 'f' then
       died = died + 1
       if kind == 'f' then failed = failed + 1 end
@@ -614,6 +629,8 @@ for i = 10, #ARGV, 2 do
       redis.call('ZADD', dead, now, id)
       redis.call('HSET', dead_info, id, string.sub(outcome, 2))
       told(id, 'f', string.sub(outcome, 2))
+      event('dead', id, string.match(outcome, '"reason":"([^"]*)"'))
+      over(id)
       free(id)
     else
       local millis = tonumber(string.sub(outcome, 2)) or 0
@@ -623,6 +640,7 @@ for i = 10, #ARGV, 2 do
         rare = true
       end
       halted(id)
+      event(kind == 'r' and 'retried' or 'released', id, string.format('%.0f', millis))
       if kind == 'r' or millis > 0 then
         enter(id, level_of(id), now + millis)
       else
@@ -636,11 +654,16 @@ end
 
 for i = 1, #completed, ${CHUNK} do
   local last = math.min(i + ${CHUNK - 1}, #completed)
-  redis.call('HDEL', jobs, unpack(completed, i, last))${
-      grouped ? "\n  redis.call('HDEL', group_of, unpack(completed, i, last))" : ""
-    }
+  if keeps > 0 then
+    keep(completed, given, i, last, rare)
+  else
+    redis.call('HDEL', jobs, unpack(completed, i, last))
+  end${grouped ? "\n  redis.call('HDEL', group_of, unpack(completed, i, last))" : ""}
   if rare then
-    redis.call('HDEL', levels, unpack(completed, i, last))
+    if keeps == 0 then
+      redis.call('HDEL', levels, unpack(completed, i, last))
+      redis.call('HDEL', logs, unpack(completed, i, last))
+    end
     redis.call('HDEL', failures, unpack(completed, i, last))
     redis.call('HDEL', deadlines, unpack(completed, i, last))
     redis.call('HDEL', progress, unpack(completed, i, last))
@@ -651,6 +674,7 @@ for i = 1, #completed, ${CHUNK} do
   end
 end
 if #completed > 0 then redis.call('HINCRBY', meta, 'completed', #completed) end
+if keeps > 0 then trim_kept(#completed) end
 
 if died > 0 then
   redis.call('HINCRBY', meta, 'dead', died)
@@ -670,6 +694,7 @@ if want > 0 then
     local id = string.match(ended[i], '|(.*)$')
     redis.call('ZREM', leases, ended[i])${grouped ? groups.releasing("ended[i]") : ""}
     redis.call('HINCRBY', failures, id, 1)
+    event('stalled', id)
     halted(id)
     put(id, level_of(id), true)
   end
@@ -725,6 +750,8 @@ if taken > 0 then
     end
   end
 end
+if most_events > 0 then tell_work(ids, rare, #ARGV >= 10 and (#ARGV - 9) / 2 > #lost) end
+publish()
 
 -- When the rate limit admits the next one.
 local refill
@@ -776,7 +803,7 @@ return reply(table.concat(lost, ','), ids, envelopes, found, next, (settings[2] 
     params: (
       { call, keys }: Caller,
       worker: string,
-      { cluster, deadAge, deadCount, groups: limits, lease, wake }: Terms,
+      terms: Terms,
       want: number,
       ahead: number,
       settles: ReadonlyArray<string>
@@ -784,16 +811,16 @@ return reply(table.concat(lost, ','), ids, envelopes, found, next, (settings[2] 
       keys,
       args: [
         String(call),
-        flag(cluster),
-        wake,
+        switches(terms),
+        terms.wake,
         worker,
         String(want),
         String(ahead),
-        String(lease),
-        String(deadCount),
-        String(deadAge),
+        String(terms.lease),
+        String(terms.deadCount),
+        String(terms.deadAge),
         ...settles,
-        ...(grouped ? [groups.limitsText(limits ?? groups.NO_LIMITS)] : [])
+        ...(grouped ? [groups.limitsText(terms.groups ?? groups.NO_LIMITS)] : [])
       ]
     }),
     result: (reply): Either.Either<Claimed, string> => {
@@ -931,9 +958,13 @@ return { lost, next, now, ids, envelopes }`,
   }
 })
 
-/** The members of the leases, when nothing but completion is told, and `workPlainly` takes as many. */
-export const completedOf = (settles: ReadonlyArray<string>, want: number): ReadonlyArray<string> | undefined => {
-  if (want > MOST_CLAIMED || settles.length > 2 * MOST_CLAIMED) return undefined
+/** The members of the leases, when nothing but completion is told and wanted, and `workPlainly` takes as many. */
+export const completedOf = (
+  { uses = "" }: Terms,
+  settles: ReadonlyArray<string>,
+  want: number
+): ReadonlyArray<string> | undefined => {
+  if (uses !== "" || want > MOST_CLAIMED || settles.length > 2 * MOST_CLAIMED) return undefined
   const members = new Array<string>(settles.length / 2)
   for (let i = 0; i < members.length; i++) {
     if (settles[2 * i + 1] !== "c") return undefined
@@ -977,18 +1008,24 @@ return table.concat(result)`,
 /**
  * Keeps what a handler tells about its progress, as long as it has the lease. O(log n) with n leases.
  *
- * KEYS leases, progress. ARGV member, id, JSON. Returns whether it has the lease.
+ * KEYS leases, progress, and events when there are any. ARGV member, id, JSON, and how many events. Returns whether it has
+ * the lease.
  */
 export const tell = RedisScript.make({
   name: "queue.progress",
   idempotent: true,
   lua: `
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
+local before = KEYS[3] and redis.call('HGET', KEYS[2], ARGV[2])
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
+-- The same once more is nothing new, also when the call was repeated.
+if KEYS[3] and before ~= ARGV[3] then
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[4], '*', 't', 'progress', 'id', ARGV[2], 'd', ARGV[3])
+end
 return 1`,
-  params: ({ leases, progress }: Keys, member: string, id: string, json: string) => ({
-    keys: [leases, progress],
-    args: [member, id, json]
-  }),
+  params: ({ events, leases, progress }: Keys, member: string, id: string, json: string, most: number) =>
+    most > 0
+      ? { keys: [leases, progress, events], args: [member, id, json, String(most)] }
+      : { keys: [leases, progress], args: [member, id, json] },
   result: RedisScript.boolean
 })

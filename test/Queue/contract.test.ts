@@ -5,6 +5,7 @@ import { exportSuite } from "./exportSuite.js"
 import { flowSuite } from "./flowSuite.js"
 import { groupsSuite } from "./groupsSuite.js"
 import { inspectionSuite } from "./inspectionSuite.js"
+import { resultsSuite } from "./resultsSuite.js"
 import { schedulesSuite } from "./schedulesSuite.js"
 import { suite } from "./suite.js"
 
@@ -16,5 +17,6 @@ everywhere(
   flowSuite,
   batchesSuite,
   exportSuite,
-  inspectionSuite
+  inspectionSuite,
+  resultsSuite
 )

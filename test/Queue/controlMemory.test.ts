@@ -13,7 +13,7 @@ import { makeHand } from "./hand.js"
 
 const Payload = Schema.Struct({ n: Schema.Number })
 
-const define = () => Queue.define({ name: fresh("operated"), payload: Payload })
+const define = () => Queue.define({ name: fresh("operated"), payload: Payload, completed: {}, events: {} })
 
 type Definition = ReturnType<typeof define>
 
@@ -25,6 +25,8 @@ const filled = (definition: Definition) =>
       Queue.enqueue(definition, { n: 1 }, { ...options, id })
     yield* add("dead")
     yield* hand.bury("exhausted", 3)(yield* hand.next)
+    yield* add("completed")
+    yield* hand.complete(yield* hand.next)
     yield* add("running")
     yield* hand.next
     yield* add("ready")
@@ -54,6 +56,12 @@ const operations = (definition: Definition): Record<string, Effect.Effect<unknow
   removeDeadLetters: Queue.removeDeadLetters(definition, ["dead"]),
   cleanDeadLetters: Queue.cleanDeadLetters(definition, 0),
   drain: Queue.drain(definition),
+  completedJobs: Queue.completedJobs(definition),
+  completedJob: Queue.completedJob(definition, "completed"),
+  cleanCompleted: Queue.cleanCompleted(definition, 0),
+  awaitResult: Effect.exit(Queue.awaitResult(definition, "completed")),
+  logs: Queue.logs(definition, "running"),
+  eventsPage: Queue.eventsPage(definition),
   obliterate: Queue.obliterate(definition, { force: true })
 })
 
@@ -63,7 +71,7 @@ const isWhole = (definition: Definition) =>
     const client = yield* RedisClient
     const counts = yield* Queue.counts(definition)
     const ids: Array<string> = []
-    for (const state of ["ready", "delayed", "blocked", "running", "dead"] as const) {
+    for (const state of ["ready", "delayed", "blocked", "running", "dead", "completed"] as const) {
       const { jobs } = yield* Queue.list(definition, state)
       assert.lengthOf(jobs, counts[state])
       ids.push(...jobs.map(({ id }) => id))
@@ -143,7 +151,14 @@ describe("operating queues, in memory", () => {
       assert.strictEqual(tagOf(unknown), "RedisOutcomeUnknownError")
       assert.strictEqual(tagOf(yield* Effect.exit(Queue.replay(definition, "dead"))), "JobNotDead")
       assert.strictEqual(tagOf(yield* lost(scripts.drain.sha, Queue.drain(definition))), "ok")
-      assert.deepStrictEqual(yield* Queue.counts(definition), { ready: 0, delayed: 0, blocked: 0, running: 1, dead: 0 })
+      assert.deepStrictEqual(yield* Queue.counts(definition), {
+        ready: 0,
+        delayed: 0,
+        blocked: 0,
+        running: 1,
+        dead: 0,
+        completed: 1
+      })
       yield* isWhole(definition)
     }).pipe(Effect.provide(Queue.layerTest)))
 
@@ -169,7 +184,14 @@ describe("operating queues, in memory", () => {
       yield* Queue.replay(definition, "dead")
       yield* isWhole(definition)
       assert.strictEqual(yield* Queue.drain(definition), 2)
-      assert.deepStrictEqual(yield* Queue.counts(definition), { ready: 0, delayed: 0, blocked: 0, running: 1, dead: 0 })
+      assert.deepStrictEqual(yield* Queue.counts(definition), {
+        ready: 0,
+        delayed: 0,
+        blocked: 0,
+        running: 1,
+        dead: 0,
+        completed: 1
+      })
     }).pipe(Effect.provide(Queue.layerTest)))
 
   it.effect("many removed jobs are skipped in portions, and none of the others is missed", () =>
@@ -205,7 +227,8 @@ describe("operating queues, in memory", () => {
         delayed: 0,
         blocked: 0,
         running: 0,
-        dead: 50
+        dead: 50,
+        completed: 0
       })
       yield* isWhole(definition)
     }).pipe(Effect.provide(Queue.layerTest)))

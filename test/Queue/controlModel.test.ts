@@ -77,7 +77,7 @@ class Model {
     return some.toSorted(([a, x], [b, y]) =>
       state === "delayed"
         ? x.at - y.at || x.seq - y.seq
-        : state === "dead" || state === "blocked"
+        : state === "dead" || state === "blocked" || state === "completed"
         ? x.at - y.at || (a < b ? -1 : 1)
         : a < b
         ? -1
@@ -134,13 +134,39 @@ class Model {
     this.leave(id)
     this.jobs.delete(id)
   }
+
+  /** A worker looks, and removes what is too much when one was added, and what is too old. */
+  trim(now: number, { age, count }: Kept, added = false): void {
+    const kept = this.list("completed")
+    const old = kept.filter((id) => this.jobs.get(id)!.at <= now - age)
+    const surplus = added ? kept.slice(0, Math.max(0, kept.length - count)) : []
+    for (const id of new Set([...old, ...surplus])) this.jobs.delete(id)
+  }
+
+  complete(id: string, now: number, kept: Kept): void {
+    const job = this.jobs.get(id)!
+    job.state = "completed"
+    job.at = now
+    this.trim(now, kept, true)
+  }
+}
+
+/** How many completed jobs are kept, and how long. */
+interface Kept {
+  readonly count: number
+  readonly age: number
 }
 
 const Payload = Schema.Struct({ n: Schema.Number })
 
-const conforms = (steps: ReadonlyArray<Step>) =>
+const conforms = (steps: ReadonlyArray<Step>, kept: Kept) =>
   Effect.gen(function*() {
-    const definition = Queue.define({ name: "model", payload: Payload, priorities: LEVELS })
+    const definition = Queue.define({
+      name: "model",
+      payload: Payload,
+      priorities: LEVELS,
+      completed: { count: kept.count, age: kept.age }
+    })
     /** Each parent has one child there, and nobody works there but us. */
     const below = Queue.define({ name: "model of children", payload: Payload })
     const client = yield* RedisClient
@@ -185,6 +211,7 @@ const conforms = (steps: ReadonlyArray<Step>) =>
         const taken = held.get(id)
         if (taken === undefined) return
         held.delete(id)
+        if (kept.count > 0) model.trim(yield* Clock.currentTimeMillis, kept)
         assert.isTrue(yield* how(taken))
         then()
       })
@@ -243,12 +270,13 @@ const conforms = (steps: ReadonlyArray<Step>) =>
           }
           case "take": {
             const taken = yield* hand.take(step.want)
+            model.trim(now, kept)
             assert.deepStrictEqual(taken.map(({ id }) => id), model.take(now, step.want))
             for (const one of taken) held.set(one.id, one)
             return
           }
           case "complete":
-            return yield* settle(step.id, hand.complete, () => model.remove(step.id))
+            return yield* settle(step.id, hand.complete, () => model.complete(step.id, now, kept))
           case "release":
             return yield* settle(step.id, hand.release, () => model.put(step.id, true))
           case "retry":
@@ -260,7 +288,7 @@ const conforms = (steps: ReadonlyArray<Step>) =>
               job.at = now
             })
           case "remove": {
-            const expected = refusal(step.id, ["ready", "delayed", "blocked", "dead"], "JobIsRunning")
+            const expected = refusal(step.id, ["ready", "delayed", "blocked", "dead", "completed"], "JobIsRunning")
             assert.strictEqual(yield* outcomeOf(Queue.remove(definition, step.id)), expected)
             if (expected === "ok") model.remove(step.id)
             return
@@ -322,8 +350,8 @@ const conforms = (steps: ReadonlyArray<Step>) =>
       })
 
     const agrees = Effect.gen(function*() {
-      const counts = { ready: 0, delayed: 0, blocked: 0, running: 0, dead: 0 }
-      for (const state of ["ready", "delayed", "blocked", "running", "dead"] as const) {
+      const counts = { ready: 0, delayed: 0, blocked: 0, running: 0, dead: 0, completed: 0 }
+      for (const state of ["ready", "delayed", "blocked", "running", "dead", "completed"] as const) {
         const { jobs, next } = yield* Queue.list(definition, state)
         const ids = jobs.map(({ id }) => id)
         const expected = model.list(state)
@@ -351,12 +379,14 @@ const conforms = (steps: ReadonlyArray<Step>) =>
     yield* TestClock.adjust(10)
     for (const taken of held.values()) assert.isTrue(yield* hand.complete(taken))
     for (const id of held.keys()) model.remove(id)
+    yield* Queue.cleanCompleted(definition, 0)
     const rest = yield* hand.take(1000)
     assert.deepStrictEqual(rest.map(({ id }) => id), model.take(yield* Clock.currentTimeMillis, 1000))
     for (const taken of rest) assert.isTrue(yield* hand.complete(taken))
     yield* Queue.cleanDeadLetters(definition, 0)
     yield* Queue.drain(definition)
     yield* delivered
+    yield* Queue.cleanCompleted(definition, 0)
     const { all, marker, meta, stamps } = keysOf(definition.name)
     for (const key of all) {
       if (key !== meta && key !== marker && key !== stamps) assert.strictEqual(yield* client.exists(key), 0, key)
@@ -366,8 +396,11 @@ const conforms = (steps: ReadonlyArray<Step>) =>
 describe("operating a queue, whatever happens in whatever order", () => {
   it.effect.prop(
     "does what a plain model does",
-    { steps: FastCheck.array(step, { maxLength: 60, size: "max" }) },
-    ({ steps }) => Effect.provide(conforms(steps), Queue.layerTest),
+    {
+      steps: FastCheck.array(step, { maxLength: 60, size: "max" }),
+      kept: FastCheck.record({ count: FastCheck.nat(3), age: FastCheck.constantFrom(5, 20, 1000) })
+    },
+    ({ kept, steps }) => Effect.provide(conforms(steps, kept), Queue.layerTest),
     { fastCheck: { numRuns: RUNS }, timeout: 60_000 + RUNS * 1000 }
   )
 })

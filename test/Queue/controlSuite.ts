@@ -324,7 +324,7 @@ export const controlSuite = (
         assert.isTrue(Option.isNone(Option.getOrThrow(yield* Queue.get(queue, "ready")).at))
 
         const { counts, totals } = yield* Queue.status(queue)
-        assert.deepStrictEqual(counts, { ready: 2, delayed: 1, blocked: 0, running: 1, dead: 1 })
+        assert.deepStrictEqual(counts, { ready: 2, delayed: 1, blocked: 0, running: 1, dead: 1, completed: 0 })
         assert.deepStrictEqual(totals, { completed: 0, failed: 1, dead: 1 })
       }))
 

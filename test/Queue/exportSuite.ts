@@ -127,7 +127,14 @@ export const exportSuite = (
           refused: 0
         })
         assert.deepStrictEqual(yield* exported(queue), letters.filter(({ id }) => id !== "b003"))
-        assert.deepStrictEqual(yield* Queue.counts(queue), { ready: 1, delayed: 0, blocked: 0, running: 0, dead: 204 })
+        assert.deepStrictEqual(yield* Queue.counts(queue), {
+          ready: 1,
+          delayed: 0,
+          blocked: 0,
+          running: 0,
+          dead: 204,
+          completed: 0
+        })
         // Then they are dead letters as any others.
         assert.strictEqual(yield* Queue.replayMany(queue, ["b000", "b003"]), 1)
         const { jobs } = yield* Queue.list(queue, "ready")

@@ -212,7 +212,14 @@ export const flowSuite = (
           children: [Queue.child(child, { n: 0 }, { delay: "2 hours", id: "late1" })]
         }))
         yield* eventually(Effect.map(Queue.counts(child), ({ delayed, ready }) => ready === 3 && delayed === 1))
-        assert.deepStrictEqual(yield* counted(parent), { ready: 0, delayed: 0, blocked: 4, running: 0, dead: 0 })
+        assert.deepStrictEqual(yield* counted(parent), {
+          ready: 0,
+          delayed: 0,
+          blocked: 4,
+          running: 0,
+          dead: 0,
+          completed: 0
+        })
         const { jobs, next } = yield* Queue.list(parent, "blocked", { limit: 3 })
         assert.lengthOf(jobs, 3)
         assert.deepStrictEqual(next, Option.some(3))

@@ -406,7 +406,8 @@ const conforms = (defaults: Limits, steps: ReadonlyArray<Step>) =>
         delayed: count("delayed"),
         blocked: 0,
         running: count("running"),
-        dead: count("dead")
+        dead: count("dead"),
+        completed: 0
       })
       const { groups } = yield* Queue.groups(definition)
       const waiting = (group: string) => model.ready(group).length

@@ -475,7 +475,14 @@ export const groupsSuite = (
           (yield* Queue.list(queue, "ready")).jobs.map(({ group, id }) => [id, Option.getOrNull(group)]),
           [["a2", "a"], ["a3", "a"], ["b2", "b"], ["b3", "b"]]
         )
-        assert.deepStrictEqual(yield* Queue.counts(queue), { ready: 4, delayed: 2, blocked: 0, running: 3, dead: 0 })
+        assert.deepStrictEqual(yield* Queue.counts(queue), {
+          ready: 4,
+          delayed: 2,
+          blocked: 0,
+          running: 3,
+          dead: 0,
+          completed: 0
+        })
         assert.strictEqual(yield* Queue.drain(queue), 6)
         for (const one of taken) yield* hand.complete(one)
         const { groupQuiet, groupStarts } = keysOf(queue.name)

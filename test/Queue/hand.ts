@@ -2,7 +2,7 @@
  * A worker by hand: it takes and settles jobs when a test says so.
  */
 import { assert } from "@effect/vitest"
-import { Duration, Effect, Either } from "effect"
+import { Effect } from "effect"
 import { type Definition, settingsOf } from "../../src/Queue/Definition.js"
 import { deadInfo, type DeadReason } from "../../src/Queue/envelope.js"
 import { keysOf } from "../../src/Queue/keys.js"
@@ -15,11 +15,10 @@ export interface Taken {
   readonly member: string
 }
 
-export const makeHand = <A>(definition: Definition<A>, lease = 60_000) =>
-  Effect.map(RedisClient, (client) => {
+export const makeHand = <A, B>(definition: Definition<A, B>, lease = 60_000) =>
+  Effect.map(Effect.zip(RedisClient, Effect.orDie(settingsOf(definition))), ([client, settings]) => {
     const keys = keysOf(definition.name)
     const worker = fresh("hand")
-    const { groups } = Either.getOrThrow(settingsOf(definition))
     let call = 0
     let asked = 0
     const ask = (want: number, settles: ReadonlyArray<string>, repeated = false) =>
@@ -36,12 +35,10 @@ export const makeHand = <A>(definition: Definition<A>, lease = 60_000) =>
             worker,
             call,
             {
+              ...settings,
               cluster: false,
               wake: client.key(keys.wake),
-              lease,
-              deadAge: Duration.toMillis(definition.deadLetters.age),
-              deadCount: definition.deadLetters.count,
-              groups
+              lease
             },
             want,
             settles
@@ -69,9 +66,13 @@ export const makeHand = <A>(definition: Definition<A>, lease = 60_000) =>
       again: Effect.suspend(() => Effect.map(ask(asked, [], true), ({ taken }) => taken)),
       postpone: (millis: number) => settle(`p${millis}`),
       complete: settle("c"),
+      /** With the JSON of a result. */
+      completeWith: (json: string) => settle(`c${json}`),
       release: settle("x"),
       retry: (millis: number) => settle(`r${millis}`),
       bury: (reason: DeadReason, attempts: number) => settle(`f${deadInfo(reason, attempts, undefined)}`),
+      completeAll: (taken: ReadonlyArray<Taken>) =>
+        Effect.map(ask(0, taken.flatMap(({ member }) => [member, "c"])), ({ lost }) => assert.lengthOf(lost, 0)),
       /** All at once. */
       buryAll: (reason: DeadReason, attempts: number) => (taken: ReadonlyArray<Taken>) =>
         Effect.map(

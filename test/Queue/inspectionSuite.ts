@@ -89,7 +89,7 @@ export const inspectionSuite = (
       Effect.gen(function*() {
         const queue = define("glance", { priorities: 8 })
         const empty = yield* one(queue)
-        assert.deepStrictEqual(empty.counts, { ready: 0, delayed: 0, blocked: 0, running: 0, dead: 0 })
+        assert.deepStrictEqual(empty.counts, { ready: 0, delayed: 0, blocked: 0, running: 0, dead: 0, completed: 0 })
         assert.deepStrictEqual([empty.oldestReady, empty.nextDue, empty.throughput, empty.workers], [
           Option.none(),
           Option.none(),
@@ -119,10 +119,10 @@ export const inspectionSuite = (
         assert.isDefined(first)
         assert.isDefined(second)
         assert.strictEqual(second.name, other.name)
-        assert.deepStrictEqual(second.counts, { ready: 0, delayed: 0, blocked: 0, running: 0, dead: 0 })
+        assert.deepStrictEqual(second.counts, { ready: 0, delayed: 0, blocked: 0, running: 0, dead: 0, completed: 0 })
         assert.strictEqual(first.name, queue.name)
         assert.deepStrictEqual(first.counts, yield* Queue.counts(queue))
-        assert.deepStrictEqual(first.counts, { ready: 4, delayed: 2, blocked: 0, running: 1, dead: 1 })
+        assert.deepStrictEqual(first.counts, { ready: 4, delayed: 2, blocked: 0, running: 1, dead: 1, completed: 0 })
         assert.deepStrictEqual(first.readyByPriority, [2, 0, 0, 0, 1, 0, 0, 1])
         assert.isTrue(first.paused)
         assert.deepStrictEqual(first.concurrency, Option.some(5))

@@ -249,7 +249,14 @@ export const suite = (
         const letter = yield* letterOf(queue, id)
         assert.strictEqual(letter.reason, "exhausted")
         assert.include(JSON.stringify(letter), "no 3")
-        assert.deepStrictEqual(yield* Queue.counts(queue), { ready: 0, delayed: 0, blocked: 0, running: 0, dead: 1 })
+        assert.deepStrictEqual(yield* Queue.counts(queue), {
+          ready: 0,
+          delayed: 0,
+          blocked: 0,
+          running: 0,
+          dead: 1,
+          completed: 0
+        })
         yield* Queue.replay(queue, id)
         yield* eventually(Effect.sync(() => attempts.length > 3))
       }))
@@ -378,7 +385,14 @@ export const suite = (
         yield* holds(() => started.length === 4)
         assert.deepStrictEqual(started.map(([n]) => n), [1, 2, 3, 4])
         for (const [n, at] of started) assert.isAtLeast(at, before + [0, 0, 60, 90, 119][n]!, `job ${n}`)
-        assert.deepStrictEqual(yield* Queue.counts(queue), { ready: 0, delayed: 1, blocked: 0, running: 0, dead: 0 })
+        assert.deepStrictEqual(yield* Queue.counts(queue), {
+          ready: 0,
+          delayed: 1,
+          blocked: 0,
+          running: 0,
+          dead: 0,
+          completed: 0
+        })
       }))
 
     it.scoped("jobs that are due at the same time come in the order in which they were added", () =>
@@ -494,7 +508,14 @@ export const suite = (
         assert.strictEqual(second.outcome, "replaced")
         assert.notStrictEqual(second.id, first.id)
         assert.strictEqual((yield* Queue.enqueue(queue, { n: 2 }, { deduplicate })).outcome, "replaced")
-        assert.deepStrictEqual(yield* Queue.counts(queue), { ready: 1, delayed: 0, blocked: 0, running: 0, dead: 0 })
+        assert.deepStrictEqual(yield* Queue.counts(queue), {
+          ready: 1,
+          delayed: 0,
+          blocked: 0,
+          running: 0,
+          dead: 0,
+          completed: 0
+        })
         assert.strictEqual((yield* Queue.enqueue(queue, { n: 3 }, { deduplicate })).outcome, "duplicate")
         yield* Queue.makeWorker(queue, handler)
         yield* holds(() => jobs.length === 1)
@@ -560,7 +581,14 @@ export const suite = (
           Queue.enqueueAll(queue, Array.from({ length }, (_, n) => ({ payload: { n } })))
         const full = yield* error(batch(6))
         assert.instanceOf(full, Queue.QueueFull)
-        assert.deepStrictEqual(yield* Queue.counts(queue), { ready: 0, delayed: 0, blocked: 0, running: 0, dead: 0 })
+        assert.deepStrictEqual(yield* Queue.counts(queue), {
+          ready: 0,
+          delayed: 0,
+          blocked: 0,
+          running: 0,
+          dead: 0,
+          completed: 0
+        })
         assert.strictEqual((yield* batch(4)).length, 4)
         yield* error(batch(2))
         yield* Queue.enqueue(queue, { n: 5 }, { delay: "1 hour", id: "last" })
@@ -571,7 +599,14 @@ export const suite = (
           (yield* Queue.enqueueAll(queue, [{ payload: { n: 6 }, id: "last" }]))[0]?.outcome,
           "duplicate"
         )
-        assert.deepStrictEqual(yield* Queue.counts(queue), { ready: 4, delayed: 1, blocked: 0, running: 0, dead: 0 })
+        assert.deepStrictEqual(yield* Queue.counts(queue), {
+          ready: 4,
+          delayed: 1,
+          blocked: 0,
+          running: 0,
+          dead: 0,
+          completed: 0
+        })
         const one = yield* error(
           Queue.enqueueAll(define("bad"), [{ payload: { n: 1 } }, { payload: { n: 1 }, id: "" }])
         )
@@ -704,12 +739,26 @@ export const suite = (
         yield* eventually(Effect.map(Queue.counts(queue), ({ running }) => running === 5))
         const closing = yield* Effect.fork(Scope.close(scope, Exit.void))
         yield* eventually(Effect.map(Queue.counts(queue), ({ running }) => running === 2))
-        assert.deepStrictEqual(yield* Queue.counts(queue), { ready: 6, delayed: 0, blocked: 0, running: 2, dead: 0 })
+        assert.deepStrictEqual(yield* Queue.counts(queue), {
+          ready: 6,
+          delayed: 0,
+          blocked: 0,
+          running: 2,
+          dead: 0,
+          completed: 0
+        })
         yield* open
         yield* Fiber.join(closing)
         yield* worker.stop
         assert.strictEqual(state.interrupted, 0)
-        assert.deepStrictEqual(yield* Queue.counts(queue), { ready: 6, delayed: 0, blocked: 0, running: 0, dead: 0 })
+        assert.deepStrictEqual(yield* Queue.counts(queue), {
+          ready: 6,
+          delayed: 0,
+          blocked: 0,
+          running: 0,
+          dead: 0,
+          completed: 0
+        })
         yield* Queue.makeWorker(queue, handler)
         yield* drained(queue.name)
         assert.deepStrictEqual(numbers(jobs), [0, 1, 2, 3, 4, 5, 6, 7])
@@ -725,7 +774,14 @@ export const suite = (
         yield* holds(() => state.waiting === 1)
         yield* worker.stop
         assert.strictEqual(state.interrupted, 1)
-        assert.deepStrictEqual(yield* Queue.counts(queue), { ready: 1, delayed: 0, blocked: 0, running: 0, dead: 0 })
+        assert.deepStrictEqual(yield* Queue.counts(queue), {
+          ready: 1,
+          delayed: 0,
+          blocked: 0,
+          running: 0,
+          dead: 0,
+          completed: 0
+        })
         const again = recorder()
         yield* Queue.makeWorker(queue, again.record)
         yield* drained(queue.name)

@@ -26,7 +26,7 @@ export const work = (
     0,
     settles
   )
-  const completed = inGroups ? undefined : scripts.completedOf(settles, want)
+  const completed = inGroups ? undefined : scripts.completedOf(terms, settles, want)
   return completed === undefined ? other : Effect.flatMap(
     client.eval(
       scripts.workPlainly,

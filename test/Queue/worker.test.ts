@@ -178,7 +178,14 @@ describe("a worker", () => {
       const letter = yield* Effect.flatten(Queue.deadLetter(queue, id))
       assert.strictEqual(letter.reason, "lease-expired")
       assert.strictEqual(letter.attempts, 1)
-      assert.deepStrictEqual(yield* Queue.counts(queue), { ready: 0, delayed: 0, blocked: 0, running: 0, dead: 1 })
+      assert.deepStrictEqual(yield* Queue.counts(queue), {
+        ready: 0,
+        delayed: 0,
+        blocked: 0,
+        running: 0,
+        dead: 1,
+        completed: 0
+      })
     })
   )
 
@@ -195,11 +202,18 @@ describe("a worker", () => {
       yield* holds(() => state.waiting === 1)
       const stale = `ghost:1:1|${id}`
       assert.strictEqual(yield* client.eval(scripts.renew, keysOf(queue.name), 1000, [stale]), "l")
-      assert.isFalse(yield* client.eval(scripts.tell, keysOf(queue.name), stale, id, "1"))
+      assert.isFalse(yield* client.eval(scripts.tell, keysOf(queue.name), stale, id, "1", 0))
       for (const [i, outcome] of ["c", "r0", "x", "p5", "d{}", "f{}"].entries()) {
         assert.deepStrictEqual((yield* ghost(queue, 0, 2 + i, [stale, outcome])).lost, [0])
       }
-      assert.deepStrictEqual(yield* Queue.counts(queue), { ready: 0, delayed: 0, blocked: 0, running: 1, dead: 0 })
+      assert.deepStrictEqual(yield* Queue.counts(queue), {
+        ready: 0,
+        delayed: 0,
+        blocked: 0,
+        running: 1,
+        dead: 0,
+        completed: 0
+      })
       yield* open
       yield* eventually(Effect.map(keysLeft(queue.name), (keys) => keys.length === 0))
       assert.deepStrictEqual((yield* Queue.status(queue)).totals, { completed: 1, failed: 1, dead: 0 })
@@ -405,7 +419,14 @@ describe("a worker", () => {
       yield* Queue.enqueueAll(queue, Array.from({ length: 30 }, (_, n) => ({ payload: { n } })))
       yield* Queue.makeWorker(queue, (job) => job.payload.n === 20 ? handler(job) : record(job))
       yield* holds(() => state.waiting === 1)
-      assert.deepStrictEqual(yield* Queue.counts(queue), { ready: 9, delayed: 0, blocked: 0, running: 1, dead: 0 })
+      assert.deepStrictEqual(yield* Queue.counts(queue), {
+        ready: 9,
+        delayed: 0,
+        blocked: 0,
+        running: 1,
+        dead: 0,
+        completed: 0
+      })
       const before = (yield* commands).length
       yield* TestClock.adjust("5 seconds")
       assert.isAtMost((yield* commands).length - before, 5)
