@@ -70,7 +70,7 @@ const enqueueFlowFor = (grouped: boolean) =>
     lua: `${recall(grouped)}${planting(grouped)}
 local limit, id = tonumber(ARGV[4]), ARGV[6]
 if redis.call('HEXISTS', jobs, id) == 1 then return answer('d\\n' .. id) end
-if limit > 0 and redis.call('HLEN', jobs) - redis.call('ZCARD', dead) >= limit then return answer('f') end
+if limit > 0 and redis.call('HLEN', jobs) - redis.call('ZCARD', dead) - redis.call('ZCARD', kept) >= limit then return answer('f') end
 local kids = {}
 for i = 11, #ARGV do kids[#kids + 1] = ARGV[i] end
 plant(id, ARGV[7], ARGV[8], ARGV[9], ARGV[10], kids)

@@ -160,11 +160,11 @@ if redis.call('HLEN', removed) <= 1000 then
 end
 local due = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
 return { redis.call('HLEN', jobs), redis.call('ZCARD', delayed), redis.call('ZCARD', leases), redis.call('ZCARD', dead),
-  redis.call('HMGET', meta, 'paused', 'concurrency', 'limit', 'window', 'completed', 'failed', 'dead'),
-  by_level, heads, due or '', redis.call('ZCOUNT', workers, now, '+inf'), redis.call('HGETALL', history), now, redis.call('ZCARD', group_jobs) }`,
+  redis.call('ZCARD', kept), redis.call('HMGET', meta, 'paused', 'concurrency', 'limit', 'window', 'completed', 'failed', 'dead'),
+  redis.call('ZCARD', blocked), by_level, heads, due or '', redis.call('ZCOUNT', workers, now, '+inf'), redis.call('HGETALL', history), now, redis.call('ZCARD', group_jobs) }`,
   params,
   result: (reply): Either.Either<Overview, string> => {
-    const [, , , , , levels, heads, due, workers, history, now, inGroups] = Array.isArray(reply) ? reply : []
+    const [, , , , , , , levels, heads, due, workers, history, now, inGroups] = Array.isArray(reply) ? reply : []
     const firsts = Array.isArray(heads) ? heads.map(headOf) : [undefined]
     if (
       !Array.isArray(levels) || !levels.every((n) => typeof n === "number") || !isText(due) ||

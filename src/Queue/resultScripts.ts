@@ -120,7 +120,8 @@ local function tell_work(ids, rare, settled)
   for i, id in ipairs(ids) do event('started', id, (failed[i] or 0) + 1) end
   if
     settled and redis.call('ZCARD', leases) == 0
-    and redis.call('HLEN', jobs) == redis.call('ZCARD', delayed) + redis.call('ZCARD', dead) + redis.call('ZCARD', kept)
+    and redis.call('HLEN', jobs) == redis.call('ZCARD', delayed) + redis.call('ZCARD', blocked) + redis.call('ZCARD', dead)
+      + redis.call('ZCARD', kept)
   then
     event('drained', '')
   end

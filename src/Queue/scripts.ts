@@ -156,6 +156,7 @@ local function trim_dead(count, age)
     redis.call('ZREM', dead, unpack(ids))
     redis.call('HDEL', dead_info, unpack(ids))
     redis.call('HDEL', jobs, unpack(ids))
+    redis.call('HDEL', logs, unpack(ids))
     redis.call('HDEL', levels, unpack(ids))${when("\n    redis.call('HDEL', group_of, unpack(ids))")}
     if in_flow() then
       for _, id in ipairs(ids) do leave_flow(id, 'r', '') end

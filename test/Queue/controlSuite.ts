@@ -301,7 +301,6 @@ export const controlSuite = (
             state: "delayed",
             payload: Either.right({ n: 0 }),
             priority: 2,
-            group: Option.none(),
             failures: 0,
             attempts: 9,
             at: undefined,

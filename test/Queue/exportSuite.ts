@@ -215,7 +215,8 @@ export const exportSuite = (
           delayed: 0,
           blocked: 0,
           running: 0,
-          dead: 0
+          dead: 0,
+          completed: 0
         })
       }))
 
