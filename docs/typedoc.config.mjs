@@ -13,7 +13,7 @@ const entryPoints = Object.values(exports).flatMap((entry) =>
     : []
 )
 
-/** @type {import("typedoc").TypeDocOptions & import("typedoc-plugin-markdown").PluginOptions} */
+/** @type {import("typedoc").TypeDocOptions} */
 export default {
   plugin: ["typedoc-plugin-markdown"],
   entryPoints,

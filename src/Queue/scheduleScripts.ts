@@ -86,9 +86,6 @@ local function make(id, job, slot)
 end
 `
 
-/** The job of a slot. */
-export const jobOf = (schedule: string, slot: number): string => `schedule:${schedule}:${slot}`
-
 /**
  * Makes or changes a schedule. The same again changes nothing. A change of its jobs or limits alone keeps the next slot;
  * else, and for one that has ended, it is the first one from now on. What is paused stays paused. O(log n) with n schedules.

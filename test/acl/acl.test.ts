@@ -76,7 +76,7 @@ const workAs = (name: string, options: RedisConfig.Options) =>
   Effect.gen(function*() {
     yield* capabilities[name]!.pipe(
       Effect.timeout("40 seconds"),
-      Effect.mapError((error) => new RefusedError({ message: `${name}: ${error}` }))
+      Effect.mapError((error) => new RefusedError({ message: `${name}: ${String(error)}` }))
     )
     const redis = yield* RedisClient.RedisClient
     for (const refusal of [redis.send("GET", "accounts"), redis.send("FLUSHALL")]) {

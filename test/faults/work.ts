@@ -77,7 +77,7 @@ export interface Verdict {
 export const together = (one: Verdict, ...others: ReadonlyArray<Omit<Verdict, "promise">>): Verdict => ({
   promise: one.promise,
   checks: others.reduce((sum, { checks }) => sum + checks, one.checks),
-  violations: others.reduce((all, { violations }) => [...all, ...violations], one.violations)
+  violations: [one, ...others].flatMap(({ violations }) => violations)
 })
 
 export interface Load {
