@@ -13,7 +13,7 @@ const handle = ({ payload: { fate, n } }: Queue.Job<ReturnType<typeof jobs>["pay
     yield* Effect.sleep(n % 5)
     if (fate === "kills") process.kill(process.pid, "SIGKILL")
     if (fate === "fails") return yield* Effect.fail("failed")
-    if (fate === "unrecoverable") return yield* Effect.fail(Queue.unrecoverable("never"))
+    if (fate === "unrecoverable") return yield* Queue.unrecoverable("never")
     return n
   })
 

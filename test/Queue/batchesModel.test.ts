@@ -87,7 +87,7 @@ const run = ({ cancels, jobs, workers }: Plan) =>
               return []
           }
         })
-        if (failures.length > 0) yield* Queue.batchFailures(failures)
+        if (failures.length > 0) return yield* Queue.batchFailures(failures)
       }).pipe(Effect.ensuring(Effect.sync(() => {
         for (const { id } of batch) handled.delete(id)
       })))

@@ -175,7 +175,7 @@ const conforms = ({ flows, producers, seed, workers }: Scenario) =>
         const { runs: mayRun, sees: must } = expected.get(id)!
         if (!mayRun) wrong.push(`${id} ran`)
         if (sees.join() !== must.join()) wrong.push(`${id} saw ${sees.join()}, not ${must.join()}`)
-        if (payload.fate === "fails") return yield* Effect.fail(Queue.unrecoverable("no"))
+        if (payload.fate === "fails") return yield* Queue.unrecoverable("no")
         if (payload.fate === "fails at first" && attempt === 1) return yield* Effect.fail("no")
         return id
       })
