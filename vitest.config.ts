@@ -48,7 +48,6 @@ export default defineConfig({
       project("ioredis 6", "ioredis-6", {
         include: [
           "test/{IoRedis,RedisClient}/**/*.test.ts",
-          "test/Lock/{faults,failover}.test.ts",
           "test/*/contract.test.ts"
         ],
         // These hardly come near ioredis.

@@ -42,7 +42,10 @@ export const keysLeft = (prefix: string) =>
       Effect.map((keys) => Array.from(keys).filter((key) => !key.endsWith(":fence")))
     ))
 
-const timesOf = <S>({ times = 1000 }: Options<S>) => times
+/** `INTERRUPTIONS=1000 npm test` says how many there are of each. */
+const TIMES = Number(process.env.INTERRUPTIONS ?? 250)
+
+const timesOf = <S>({ times = TIMES }: Options<S>) => times
 
 const isAlive = (fiber: Fiber.RuntimeFiber<unknown, unknown>) => fiber.unsafePoll() === null
 
