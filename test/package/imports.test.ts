@@ -13,6 +13,7 @@ const needs: Record<string, ReadonlyArray<string>> = {
   "./ChatRoom": ["Presence"],
   "./ConsumerGroup": ["Stream"],
   "./EventStore": ["Lock"],
+  "./Queue": ["Stream"],
   "./Quorum": ["Lock"],
   "./ReadWriteLock": ["Lock"],
   "./Semaphore": ["Lock"],
@@ -81,9 +82,9 @@ describe("of the whole package a bundler keeps what is used", () => {
     assert.deepStrictEqual(foldersOf(files), ["Lock"])
   })
 
-  it("of Queue nothing but queues", async () => {
+  it("of Queue nothing but queues, and what waits for their events", async () => {
     const { files } = await kept("Queue | console.log(Queue.define)")
-    assert.deepStrictEqual(foldersOf(files), ["Queue"])
+    assert.deepStrictEqual(foldersOf(files), ["Queue", "Stream"])
   })
 
   it("and nothing of what is imported for no reason", async () => {
