@@ -272,7 +272,7 @@ describe("a worker", () => {
           { concurrency: 2 }
         )
       )
-      while (Option.isNone(yield* Fiber.poll(adding))) yield* TestClock.adjust("100 millis")
+      while (Option.isNone(yield* Fiber.poll(adding))) yield* TestClock.adjust("1 second")
       const added = yield* Fiber.await(adding)
       const left = (yield* server.faults).length
       yield* server.clearFaults
