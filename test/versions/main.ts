@@ -47,7 +47,8 @@ const pathOf = (folder: string): string => {
 const vitest = (node: string, path: string | undefined, files: ReadonlyArray<string>, workers: number): Promise<Run> =>
   new Promise((resolve, reject) => {
     Fs.rmSync(report, { force: true })
-    const { REDIS_URL, ...env } = process.env
+    const { REDIS_URL, ...given } = process.env
+    const env = { ...given, TEST_VERSIONS: "1" }
     const child = ChildProcess.spawn(
       node,
       [
