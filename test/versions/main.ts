@@ -48,7 +48,7 @@ const vitest = (node: string, path: string | undefined, files: ReadonlyArray<str
   new Promise((resolve, reject) => {
     Fs.rmSync(report, { force: true })
     const { REDIS_URL, ...given } = process.env
-    const env = { ...given, TEST_VERSIONS: "1" }
+    const env: NodeJS.ProcessEnv = { ...given, TEST_VERSIONS: "1" }
     const child = ChildProcess.spawn(
       node,
       [
