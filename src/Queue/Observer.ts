@@ -93,7 +93,8 @@ export const make = (
       const announcing = toldAt >= announcedAt + ANNOUNCED
       if (announcing) announcedAt = toldAt
       const report = Effect.ignore(client.eval(scripts.report, keys, worker, alive, info()))
-      run(announcing ? Effect.zipRight(announce(client, name), report) : report).addObserver(() => {
+      // The first report is what the history begins with, so it comes before the first job.
+      run(announcing ? Effect.zipRight(report, announce(client, name)) : report).addObserver(() => {
         telling = false
         next()
       })
