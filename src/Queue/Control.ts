@@ -405,22 +405,25 @@ export const parseJson = (text: string): Option.Option<unknown> => {
   }
 }
 
+/** Checks a definition and perhaps an id, and makes the span. */
+export const withinOf = (open: Open) =>
+<A, B, E>(
+  operation: string,
+  definition: Definition<A, any>,
+  id: string | undefined,
+  use: (opened: Opened<A>) => Effect.Effect<B, E>
+): Effect.Effect<B, E | RedisInputError> => {
+  const opened = open(`Queue.${operation}`, definition, id)
+  return Either.isLeft(opened) ? Effect.fail(opened.left) : spanned(operation, definition, use(opened.right))
+}
+
 /**
  * What operates the queues of a client.
  *
  * @internal
  */
 export const makeControl = (client: RedisClient.Service, open: Open): Control => {
-  /** Checks a definition and perhaps an id, and makes the span. */
-  const within = <A, B, E>(
-    operation: string,
-    definition: Definition<A, any>,
-    id: string | undefined,
-    use: (opened: Opened<A>) => Effect.Effect<B, E>
-  ): Effect.Effect<B, E | RedisInputError> => {
-    const opened = open(`Queue.${operation}`, definition, id)
-    return Either.isLeft(opened) ? Effect.fail(opened.left) : spanned(operation, definition, use(opened.right))
-  }
+  const within = withinOf(open)
 
   const configure = <A>(
     operation: string,

@@ -21,8 +21,8 @@ import {
   type Opened,
   pageOf,
   type PageOptions,
-  spanned,
-  timeOf
+  timeOf,
+  withinOf
 } from "./Control.js"
 import * as scripts from "./controlScripts.js"
 import type { Definition } from "./Definition.js"
@@ -207,8 +207,7 @@ export const makeDeadLetters = (client: RedisClient.Service, open: Open): DeadLe
   ): Effect.Effect<B, E | RedisInputError> => {
     const bad = ids.map((id) => checkName(`Queue.${operation}`, "id", id)).find((error) => error !== undefined)
     if (bad !== undefined) return Effect.fail(bad)
-    const opened = open(`Queue.${operation}`, definition)
-    return Either.isLeft(opened) ? Effect.fail(opened.left) : spanned(operation, definition, use(opened.right))
+    return withinOf(open)(operation, definition, undefined, use)
   }
 
   /** How many letters became ready again. */

@@ -11,7 +11,7 @@ import * as Option from "effect/Option"
 import { inputError } from "../internal/input.js"
 import type * as RedisClient from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
-import { type Open, pageOf, type QueueRateLimit, spanned, timeOf } from "./Control.js"
+import { type Open, pageOf, type QueueRateLimit, timeOf, withinOf } from "./Control.js"
 import type { Target } from "./controlScripts.js"
 import { checkGroups, type Definition, type GroupDefaults } from "./Definition.js"
 import * as scripts from "./groupControlScripts.js"
@@ -170,8 +170,7 @@ export const makeGroups = (client: RedisClient.Service, open: Open): Groups => {
       ? undefined
       : checkId(`Queue.${operation}`, "group", group)
     if (bad !== undefined) return Effect.fail(bad)
-    const opened = open(`Queue.${operation}`, definition)
-    return Either.isLeft(opened) ? Effect.fail(opened.left) : spanned(operation, definition, use(opened.right.target))
+    return withinOf(open)(operation, definition, undefined, ({ target }) => use(target))
   }
 
   const configure = <A>(

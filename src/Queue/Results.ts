@@ -22,8 +22,8 @@ import {
   pageOf,
   type PageOptions,
   parseJson,
-  spanned,
-  timeOf
+  timeOf,
+  withinOf
 } from "./Control.js"
 import * as scripts from "./controlScripts.js"
 import { type Definition, type Enqueued, type EnqueueOptions, type Settings, settingsOf } from "./Definition.js"
@@ -260,15 +260,7 @@ export const makeResults = (
   awaits: Awaits,
   producer: Producer
 ): Results => {
-  const within = <A, B, E>(
-    operation: string,
-    definition: Definition<A, any>,
-    id: string | undefined,
-    use: (opened: Opened<A>) => Effect.Effect<B, E>
-  ): Effect.Effect<B, E | RedisInputError> => {
-    const opened = open(`Queue.${operation}`, definition, id)
-    return Either.isLeft(opened) ? Effect.fail(opened.left) : spanned(operation, definition, use(opened.right))
-  }
+  const within = withinOf(open)
 
   const waitable = <A>(
     operation: string,

@@ -12,7 +12,7 @@ import * as Schema from "effect/Schema"
 import { checkWhole, inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
 import type * as RedisClient from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
-import { nextOf, type Open, type Opened, pageOf, type PageOptions, spanned, timeOf } from "./Control.js"
+import { nextOf, type Open, type Opened, pageOf, type PageOptions, timeOf, withinOf } from "./Control.js"
 import { type Definition, type Enqueued, type EnqueueOptions } from "./Definition.js"
 import * as Envelope from "./envelope.js"
 import { checkId, OUTCOMES, prepare } from "./Producer.js"
@@ -365,8 +365,7 @@ export const makeSchedules = (client: RedisClient.Service, open: Open, nextId: (
   ): Effect.Effect<B, E | RedisInputError> => {
     const bad = id === undefined ? undefined : checkScheduleId(`Queue.${operation}`, id)
     if (bad !== undefined) return Effect.fail(bad)
-    const opened = open(`Queue.${operation}`, definition)
-    return Either.isLeft(opened) ? Effect.fail(opened.left) : spanned(operation, definition, use(opened.right))
+    return withinOf(open)(operation, definition, undefined, use)
   }
 
   const reader = <A>(definition: Definition<A, any>) => {
