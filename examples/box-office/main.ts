@@ -7,10 +7,10 @@ import { RedisLive, RedisTest } from "effect-redis-kit"
 import { spawn } from "node:child_process"
 import { randomUUID } from "node:crypto"
 import { fileURLToPath } from "node:url"
+import { backstage } from "./backstage.js"
 import { evening, type Screen } from "./box-office.js"
 import { emptyTally, letIn } from "./crowd.js"
 import { discoveries, forget } from "./discover.js"
-import { deliver } from "./mail.js"
 import { HELP, type Options, parse, type Port } from "./options.js"
 import { headline, summary, verdict } from "./report.js"
 import { close, type Sale } from "./sale.js"
@@ -93,7 +93,7 @@ const program = (options: Options) =>
       process.exitCode = 1
     } else if (options.port !== undefined && process.stdout.isTTY) {
       yield* Console.log("The page stays open until Ctrl-C.")
-      yield* deliver(sale)
+      yield* backstage(sale)
       return yield* Effect.never
     }
   }).pipe(Effect.scoped)

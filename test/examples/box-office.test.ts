@@ -314,7 +314,7 @@ describe("processes", () => {
     const { code, text } = await ended(start([...small, "--processes", "4"], env))
     assert.strictEqual(code, 0, text)
     assert.include(text, "500 buyers: ")
-    assert.include(text, "✓ no lock and no queue is left")
+    assert.include(text, "✓ no lock, no till and no queue is left")
   }, 90_000)
 
   it.each([1, 2])("serves a page that shows what %i of them sell, and ends although it is open", async (processes) => {
