@@ -4,6 +4,7 @@
 import { Array, Clock, Duration, Effect, Option, Random } from "effect"
 import { RedisClient } from "effect-redis-kit"
 import { randomUUID } from "node:crypto"
+import { listing } from "./catalogue.js"
 import { viewed } from "./discover.js"
 import { mayOrder } from "./limits.js"
 import { beside, buy, CardRefused, LIFE, type Sale, saleKeys, venueKeys } from "./sale.js"
@@ -121,6 +122,12 @@ const buyer = (sale: Sale, name: string, tally: Tally, receipts: Array<string>) 
 
     const shop = Effect.gen(function*() {
       yield* viewed(sale, venue, name)
+      // What is sold out stays sold out.
+      const isSoldOut = Effect.map(listing(sale, venue), ({ from }) => from === null)
+      if (yield* Effect.orElseSucceed(isSoldOut, () => false)) {
+        tally.soldOut++
+        return
+      }
       for (let choice = 0; choice < CHOICES; choice++) {
         const outcome = yield* choose
         tally[outcome]++

@@ -23,7 +23,12 @@ export const PerAddress = RateLimiter.policy({
 export const Logins = RateLimiter.policy({ name: "logins", limit: 30, window: "1 minute" })
 
 /** Of what is said in the lobby. */
-export const Talk = RateLimiter.policy({ name: "words-per-buyer", limit: 20, window: "1 minute", burst: 5 })
+export const Talk = RateLimiter.policy({
+  name: "words-per-buyer",
+  limit: 10,
+  window: "1 minute",
+  algorithm: "sliding-window"
+})
 
 /** How often stock may be taken because somebody asks for it. */
 export const StockTakes = RateLimiter.policy({ name: "stock-takes", limit: 6, window: "1 minute", burst: 3 })

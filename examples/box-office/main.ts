@@ -68,8 +68,13 @@ const openPage = (sale: Sale, { exact, number }: Port) =>
     Effect.flatMap(Console.log)
   )
 
-const program = (options: Options) =>
+/** Whoever looks at the page has time to see something. */
+const PACE_OF_A_SHOW = 20
+
+const program = (given: Options) =>
   Effect.gen(function*() {
+    const isShow = given.port !== undefined && process.stdout.isTTY
+    const options = { ...given, pace: given.pace ?? (isShow ? PACE_OF_A_SHOW : undefined) }
     const sale: Sale = { id: options.sale ?? randomUUID().slice(0, 8), venues: plan(options.venues, options.seats) }
     const seed = options.seed ?? randomUUID().slice(0, 8)
     const crowd = letIn({ sale, seed, buyers: options.buyers, tally: emptyTally(), pace: options.pace })

@@ -61,6 +61,7 @@ const dearest = ({ id }: Sale) =>
   Leaderboard.define({
     name: `box-office:${id}:dearest`,
     player: Schema.Struct({ city: Schema.String, seats: Schema.Int }),
+    ties: "first-to-reach",
     maxSize: 10,
     ttl: LIFE
   })

@@ -1,5 +1,5 @@
 import { assert, beforeAll, describe, it } from "@effect/vitest"
-import { Effect, Either, Fiber, Layer, Logger, LogLevel, Redacted, TestClock } from "effect"
+import { Effect, Either, Fiber, Layer, Logger, LogLevel, Redacted, Stream, TestClock } from "effect"
 import { Layers, Lock, RedisClient, RedisTest } from "effect-redis-kit"
 import { type ChildProcess, execFile, spawn } from "node:child_process"
 import { once } from "node:events"
@@ -97,9 +97,13 @@ describe("an evening", () => {
       const { plan, sellers } = saleKeys(sale)
       const keys = sale.venues.flatMap((venue) => Object.values(venueKeys(sale, venue)))
       assert.strictEqual(yield* redis.exists(plan, sellers, ...keys), 0)
+      yield* Stream.runForEach(redis.scan(), (key) =>
+        Effect.map(redis.send("PTTL", redis.key(key)), (life) => assert.notStrictEqual(life, -1, key)))
       yield* redis.unlinkMatching("*")
     }).pipe(
-      Effect.provide(Layer.suspend(() => serverWith(`box:${crypto.randomUUID()}:`))),
+      Effect.provide(Layer.suspend(() =>
+        serverWith(`box:${crypto.randomUUID()}:`)
+      )),
       Effect.provide(quiet)
     ), 60_000)
 

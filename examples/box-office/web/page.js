@@ -2,7 +2,8 @@
 const $ = (id) => document.getElementById(id)
 const whole = (n) => Math.round(n).toLocaleString("en-US")
 const money = (cents) => "$" + whole(cents / 100)
-const percent = (part) => `${Math.round(part * 100)} %`
+const several = (n, one, many) => `${whole(n)} ${n === 1 ? one : many}`
+const percent = (part) => `${Math.round(part * 100)}%`
 
 /** Whatever others have written becomes text here, and never markup. */
 const element = (tag, properties, ...children) => {
@@ -33,9 +34,12 @@ const fill = (id, rows, key, make) => {
   target.replaceChildren(...rows.map(make))
 }
 
+let saying
 const say = (text) => {
   $("message").textContent = text
   $("message").hidden = false
+  clearTimeout(saying)
+  saying = setTimeout(() => $("message").hidden = true, 10_000)
 }
 
 const ask = async (path, body) => {
@@ -86,13 +90,13 @@ let user = null
 const readMe = async () => {
   const { body, status } = await ask("me")
   // Nobody is logged out because nobody answers.
-  if (status !== 200 && status !== 401) return
+  if (status !== 200 && status !== 401) return false
   user = status === 200 ? body : null
   $("login").hidden = user !== null
   $("account").hidden = user === null
   write("me", user?.name ?? "")
   write("sessions", user?.sessions ?? "")
-  await readLimits()
+  return await readLimits()
 }
 
 const left = (limit) => limit === null ? "–" : `${limit.remaining} of ${limit.limit}`
@@ -100,7 +104,7 @@ const left = (limit) => limit === null ? "–" : `${limit.remaining} of ${limit.
 let later
 const readLimits = async () => {
   const { body, status } = await ask("limits")
-  if (status !== 200) return
+  if (status !== 200) return false
   write("left-buyer", left(body.buyer))
   write("left-address", left(body.address))
   const tightest = body.buyer ?? body.address
@@ -108,6 +112,7 @@ const readLimits = async () => {
   // What is used comes back by itself.
   clearTimeout(later)
   if (body.address.reset > 0) later = setTimeout(readLimits, Math.max(1, Math.min(body.address.reset, 10)) * 1000)
+  return true
 }
 
 const change = async (path, body, text) => {
@@ -141,13 +146,14 @@ const partOf = ({ id, seats }) => Math.min(1, (counts.get(id) ?? 0) / seats)
 
 const readVenues = async () => {
   const { body, status } = await ask("venues")
-  if (status !== 200) return
+  if (status !== 200) return false
   venues = body
   byId.clear()
   for (const listing of venues) byId.set(listing.id, listing)
   showSections()
   showList()
   drawMap()
+  return true
 }
 
 const showList = () => {
@@ -193,6 +199,8 @@ const drawMap = () => {
   const most = Math.max(...venues.map(({ seats }) => seats))
   const taken = []
   const labels = []
+  // On a small screen the same letters are a larger part of the map.
+  const letter = matchMedia("(max-width: 52rem)").matches ? 3.9 : 2.2
   $("points").replaceChildren(...venues.map((listing) => {
     const [x, y] = placeOf(listing)
     const r = 1 + 3 * Math.sqrt(listing.seats / most)
@@ -200,15 +208,15 @@ const drawMap = () => {
     point.dataset.venue = listing.id
     point.onclick = () => show(listing.id)
     points.set(listing.id, point)
-    const width = listing.city.length * 2.2
+    const width = listing.city.length * letter
     const toLeft = x + r + width > 356
-    const box = { x: toLeft ? x - r - width : x + r, y: y - 2.5, width: width + 1, height: 5 }
+    const box = { x: toLeft ? x - r - width : x + r, y: y - letter, width: width + 1, height: 2 * letter }
     const isFree = taken.every((other) =>
       box.x > other.x + other.width || other.x > box.x + box.width || box.y > other.y + other.height ||
       other.y > box.y + box.height)
     if (labels.length < 60 && isFree) {
       taken.push(box)
-      labels.push(drawn("text", { x: toLeft ? x - r - 1 : x + r + 1, y: y + 1.4, "text-anchor": toLeft ? "end" : "start" },
+      labels.push(drawn("text", { x: toLeft ? x - r - 1 : x + r + 1, y: y + letter * .6, "text-anchor": toLeft ? "end" : "start" },
         listing.city))
     }
     taken.push({ x: x - r, y: y - r, width: 2 * r, height: 2 * r })
@@ -247,8 +255,11 @@ const countFree = () => write("free", [...seats.keys()].filter((id) => !soldOf(v
 const show = async (id) => {
   const isOther = venue !== id
   venue = id
-  const [{ body, status }, near] = await Promise.all([ask("venues/" + id), ask(`venues/${id}/neighbours`)])
-  if (status !== 200 || venue !== id) return
+  readNeighbours(id)
+  const { body, status } = await ask("venues/" + id)
+  // Somebody who has chosen another one meanwhile is shown that.
+  if (venue !== id) return true
+  if (status !== 200) return false
   rows = body.rows
   for (const row of rows) for (const seat of row.seats) if (seat.sold) soldOf(id).add(seat.id)
   const listing = byId.get(id)
@@ -276,10 +287,16 @@ const show = async (id) => {
   $("row").replaceChildren(...rows.map(({ name }) => element("option", {}, name)))
   choose(!isOther && rows.some(({ name }) => name === before) ? before : rows[0].name)
   countFree()
-  $("neighbours").replaceChildren(...(near.status === 200 && near.body.length > 0
-    ? near.body.map(({ city, kilometres, venue }) =>
-      element("button", { type: "button", onclick: () => show(venue) }, `${city}, ${whole(kilometres)} km`))
-    : ["–"]))
+  return true
+}
+
+const readNeighbours = async (id) => {
+  const { body, status } = await ask(`venues/${id}/neighbours`)
+  if (status !== 200 || venue !== id) return
+  $("neighbours").replaceChildren(...(body.length === 0
+    ? ["none are left"]
+    : body.map(({ city, kilometres, venue }) =>
+      element("button", { type: "button", onclick: () => show(venue) }, `${city}, ${whole(kilometres)} km`))))
 }
 
 $("row").onchange = $("party").onchange = () => choose($("row").value)
@@ -328,7 +345,9 @@ const tick = (...all) => {
 
 const readTicks = async () => {
   const { body, status } = await ask("ticker")
-  if (status === 200) tick(...body)
+  if (status !== 200) return false
+  tick(...body)
+  return true
 }
 
 // The board
@@ -344,7 +363,7 @@ const showBoard = (board) => {
   write("seats", whole(board.seats))
   $("tickets-bar").style.width = percent(board.tickets / board.seats)
   write("revenue", money(log.revenue))
-  write("log", log.behind === 0 ? "counted from the log of events" : `${whole(log.behind)} events to count`)
+  write("log", log.behind === 0 ? "counted from the log of events" : `${several(log.behind, "event", "events")} to count`)
   write("orders", whole(board.orders))
   write("seen", whole(board.visitors))
 
@@ -367,8 +386,8 @@ const showBoard = (board) => {
     element("tr", {}, element("td", {}, policy), element("td", {}, whole(allowed)), element("td", {}, whole(refused))))
 
   const { oldest, paused, running, throughput, workers } = queue
-  for (const [state, count] of Object.entries(queue.counts)) write(state, whole(count))
-  write("work", `${workers} workers` + (paused ? ", paused" : "") +
+  for (const state of ["ready", "delayed", "running", "dead"]) write(state, whole(queue.counts[state]))
+  write("work", several(workers, "worker", "workers") + (paused ? ", paused" : "") +
     (oldest === null ? "" : `, the oldest waits for ${Math.round(oldest)} s`))
   fill("throughput", throughput.slice(-3), Object.values, ({ completed, failed, minute }) =>
     element("li", {}, `${new Date(minute).toLocaleTimeString([], { timeStyle: "short" })}: ${
@@ -376,16 +395,16 @@ const showBoard = (board) => {
   fill("jobs", running.slice(0, 5), Object.values, ({ id, progress }) =>
     element("li", {}, `${id.slice(0, 8)}: ${progress ?? "begins"}`))
   fill("letters", letters, Object.values, ({ attempts, error, order }) =>
-    element("li", {}, element("span", { title: order }, `${order.slice(0, 8)}: ${error} (${attempts} attempts)`),
+    element("li", {}, element("span", { title: order }, `${order.slice(0, 8)}: ${error} (${several(attempts, "attempt", "attempts")})`),
       element("button", { type: "button", onclick: () => sendAgain(order) }, "Send again")))
 
   if (stock !== null) {
     const isGood = stock.problems.length === 0
     write("verdict", isGood ? "✓ No seat is sold twice." : `✗ ${stock.problems.join("; ")}`)
     $("verdict").className = isGood ? "good" : "bad"
-    write("counted", `${whole(stock.orders)} orders, ${whole(stock.tickets)} seats and ${money(stock.revenue)} are the same in ` +
-      `the ledgers, on the maps and in the log. Nobody could buy for ${whole(stock.held)} ms, ${
-        whole((board.at - stock.at) / 1000)} s ago.`)
+    write("counted", `${several(stock.orders, "order", "orders")}, ${several(stock.tickets, "seat", "seats")} and ${
+      money(stock.revenue)} by the ledgers, and the same by the maps and by the log. Selling stood still for ${
+      whole(stock.held)} ms, ${whole((board.at - stock.at) / 1000)} s ago.`)
   }
 
   write("paying", tills.inUse)
@@ -395,10 +414,10 @@ const showBoard = (board) => {
     element("span", { className: on ? "on" : "" }))
 
   const rank = (n, what, value) => element("li", {}, element("span", {}, `${n}.`), element("span", {}, what), element("b", {}, value))
-  fill("best", best, Object.values, ({ city, rank: n, tickets }) => rank(n, city, `${whole(tickets)} seats`))
-  fill("dearest", dearest, Object.values, ({ city, price, rank: n, seats }) => rank(n, `${city}, ${seats} seats`, money(price)))
+  fill("best", best, Object.values, ({ city, rank: n, tickets }) => rank(n, city, several(tickets, "seat", "seats")))
+  fill("dearest", dearest, Object.values, ({ city, price, rank: n, seats }) => rank(n, `${city}, ${several(seats, "seat", "seats")}`, money(price)))
   fill("popular", popular.map((one, n) => ({ ...one, n: n + 1 })), Object.values, ({ city, n, views, visitors }) =>
-    rank(n, city, `${whole(views)} looks, ${whole(visitors)} visitors`))
+    rank(n, city, `${several(views, "look", "looks")}, ${several(visitors, "visitor", "visitors")}`))
 
   fill("cache", meters.cache, Object.values, ({ hits, misses, tier }) => {
     const all = hits + misses
@@ -409,7 +428,7 @@ const showBoard = (board) => {
         all === 0 ? "not asked yet" : `${percent(hits / all)} of ${whole(all)} found`}`),
       element("div", { className: "bar" }, bar))
   })
-  write("reconnects", `${whole(meters.reconnects)} times`)
+  write("reconnects", several(meters.reconnects, "time", "times"))
 }
 
 const sendAgain = async (order) => {
@@ -474,9 +493,13 @@ $("say").onsubmit = async (event) => {
 
 // What happens meanwhile
 
+/** Until it is done, or the connection is lost: then it begins anew when that is back. */
+let rereading
 const readAll = async () => {
-  await Promise.all([readMe(), readVenues(), readTicks()])
-  if (venues.length > 0) await show(venue ?? venues[0].id)
+  clearTimeout(rereading)
+  const read = await Promise.all([readMe(), readVenues(), readTicks()])
+  const isDone = read.every(Boolean) && (venues.length === 0 || await show(venue ?? venues[0].id))
+  if (!isDone && link.connected && link.redis !== false) rereading = setTimeout(readAll, 2000)
 }
 
 let events, soon, again, wait = 500, heardAt = 0
@@ -526,7 +549,10 @@ const listen = () => {
     }
     if (order.listing) {
       clearTimeout(soon)
-      soon = setTimeout(readVenues, 200)
+      soon = setTimeout(() => {
+        readVenues()
+        if (venue !== null) readNeighbours(venue)
+      }, 200)
     }
   })
   on("visitors", ({ visitors }) => write("visitors", whole(visitors)))
@@ -535,7 +561,8 @@ const listen = () => {
   on("redis", showRedis)
   on("tick", tick)
   on("said", hear)
-  on("news", (event) => event._tag === "Refused" ? refuse(event) : say(`${event.by} sends the mail of ${event.order.slice(0, 8)} again.`))
+  on("news", (event) =>
+    event._tag === "Refused" ? refuse(event) : write("resent", `${event.by} has sent ${event.order.slice(0, 8)} again.`))
   source.onerror = () => {
     if (events !== source) return
     lost()
