@@ -97,7 +97,9 @@ describe("an evening", () => {
       const { plan, sellers } = saleKeys(sale)
       const keys = sale.venues.flatMap((venue) => Object.values(venueKeys(sale, venue)))
       assert.strictEqual(yield* redis.exists(plan, sellers, ...keys), 0)
-      yield* Stream.runForEach(redis.scan(), (key) =>
+      // The cache belongs to all sales, and keeps what it knows of tags.
+      const left = Stream.filter(redis.scan(), (key) => key !== "cache:box-office:tags")
+      yield* Stream.runForEach(left, (key) =>
         Effect.map(redis.send("PTTL", redis.key(key)), (life) => assert.notStrictEqual(life, -1, key)))
       yield* redis.unlinkMatching("*")
     }).pipe(
