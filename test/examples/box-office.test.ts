@@ -31,7 +31,7 @@ const saleOf = (id: string, venues = 5, seats = 200): Sale => ({ id, venues: pla
 const soldOut = (sale: Sale, seed = "seed") =>
   Effect.gen(function*() {
     const tally = emptyTally()
-    const result = yield* evening(sale, letIn({ sale, seed, buyers: 300, tally }), silent)
+    const result = yield* evening(sale, letIn({ sale, seed, buyers: 250, tally }), silent)
     return { ...result, tally }
   })
 
@@ -75,7 +75,7 @@ describe("an evening", () => {
       const sale = saleOf("memory")
       const { audit, tally, time } = yield* soldOut(sale)
       assertSound(audit, sale)
-      assert.strictEqual(tally.bought + tally.cardRefused + tally.gaveUp + tally.hungUp + tally.soldOut, 300)
+      assert.strictEqual(tally.bought + tally.cardRefused + tally.gaveUp + tally.hungUp + tally.soldOut, 250)
       for (const fate of ["bought", "cardRefused", "soldOut", "seatsGone", "waits"] as const) {
         assert.isAbove(tally[fate], 0, fate)
       }
@@ -280,12 +280,12 @@ describe("processes", () => {
   const someSold = (id: string) =>
     Effect.gen(function*() {
       const redis = yield* RedisClient.RedisClient
-      const sale = saleOf(id, 6, 600)
+      const sale = saleOf(id, 6, 500)
       const sold = redis.hlen(venueKeys(sale, sale.venues[0]).seats)
       while ((yield* sold) < 5) yield* Effect.sleep("20 millis")
     })
 
-  const small = ["--venues", "6", "--seats", "600", "--buyers", "500", "--check"]
+  const small = ["--venues", "6", "--seats", "500", "--buyers", "400", "--check"]
 
   beforeAll(async () => {
     const compiler = `${root}node_modules/@typescript/native/bin/tsc`
@@ -319,7 +319,7 @@ describe("processes", () => {
     const env = { REDIS_URL: inject("redisUrl"), REDIS_KEY_PREFIX: `box:${crypto.randomUUID()}:` }
     const { code, text } = await ended(start([...small, "--processes", "4"], env))
     assert.strictEqual(code, 0, text)
-    assert.include(text, "500 buyers: ")
+    assert.include(text, "400 buyers: ")
     assert.include(text, "✓ no lock, no till and no queue is left")
   }, 90_000)
 
