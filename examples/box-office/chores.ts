@@ -9,7 +9,7 @@ import { totals } from "./totals.js"
 
 const chores = ({ id }: Sale) =>
   Queue.define({
-    name: `box-office:${id}:chores`,
+    name: `box-office.${id}.chores`,
     payload: Schema.Literal("sample", "stock-take"),
     attempts: 2,
     lease: "10 seconds",
@@ -43,7 +43,7 @@ const sample = (sale: Sale) =>
     yield* redis.pipeline(
       [
         samples(sale).key,
-        ...["schedules", "schedules:due", "schedules:state"].map((key) => `queue:{${chores(sale).name}}:${key}`)
+        ...["meta", "schedules", "schedules:due", "schedules:state"].map((key) => `queue:{${chores(sale).name}}:${key}`)
       ].map((key) => ["EXPIRE", redis.key(key), Duration.toSeconds(LIFE)] as const)
     )
   })
