@@ -44,7 +44,8 @@ export const takeStock = (sale: Sale) =>
       revenue: sum(({ revenue }) => revenue),
       problems: [...venues.flatMap(({ problems }) => problems.map(({ text }) => text)), ...log].slice(0, TOLD)
     })
-    yield* redis.set(saleKeys(sale).stock, Schema.encodeSync(StockTake.json)(found), { ttl: LIFE })
+    const json = yield* Effect.orDie(Schema.encode(StockTake.json)(found))
+    yield* redis.set(saleKeys(sale).stock, json, { ttl: LIFE })
     return found
   }).pipe(ReadWriteLock.withWriteLock(booksOf(sale), { lease: "10 seconds", waitTimeout: "10 seconds" }))
 

@@ -229,7 +229,9 @@ describe("everything on the page", () => {
         }
       })()`)
         const bytes = sizes.reduce((sum: number, size: number) => sum + size, 0)
-        console.log(`the page is loaded after ${Math.round(loaded)} ms: ${sizes.length} files, ${bytes} bytes`)
+        process.stderr.write(
+          `The page is loaded after ${Math.round(loaded)} ms: ${sizes.length} files, ${bytes} bytes.\n`
+        )
         assert.isAbove(loaded, 0)
         assert.strictEqual(sizes.length, 3)
         assert.isBelow(bytes, 60_000)

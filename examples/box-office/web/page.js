@@ -44,11 +44,14 @@ const say = (text) => {
 
 const ask = async (path, body) => {
   try {
-    const response = await fetch("/api/" + path, body === undefined ? {} : {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify(body)
-    })
+    const response = await fetch(
+      "/api/" + path,
+      body === undefined ? {} : {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify(body)
+      }
+    )
     const text = await response.text()
     return { status: response.status, body: text === "" ? null : JSON.parse(text) }
   } catch {
@@ -57,9 +60,12 @@ const ask = async (path, body) => {
 }
 
 const failed = (status, body) =>
-  status === 401 ? "Log in first."
-    : status === 429 ? `Too many (${body.policy}). Try again in ${body.retryAfter} s.`
-    : status === 0 || status === 503 ? "Not now: the connection is lost. Try again."
+  status === 401 ?
+    "Log in first."
+    : status === 429 ?
+    `Too many (${body.policy}). Try again in ${body.retryAfter} s.`
+    : status === 0 || status === 503 ?
+    "Not now: the connection is lost. Try again."
     : "That did not work. Try again."
 
 // Whether what is shown is true
@@ -72,12 +78,15 @@ const showLink = () => {
   if (state === "live") link.lost = 0
   else if (link.connected && link.lost === 0) link.lost = Date.now()
   document.documentElement.dataset.state = state
-  write("state", {
-    connecting: "connecting",
-    live: "live",
-    redis: "reconnecting: Redis is away",
-    server: "reconnecting: the server is away"
-  }[state])
+  write(
+    "state",
+    {
+      connecting: "connecting",
+      live: "live",
+      redis: "reconnecting: Redis is away",
+      server: "reconnecting: the server is away"
+    }[state]
+  )
   const seconds = Math.round((Date.now() - link.lost) / 1000)
   write("age", link.lost === 0 ? "" : `What you see is ${seconds} s old.`)
 }
@@ -125,7 +134,7 @@ const change = async (path, body, text) => {
 
 $("login").onsubmit = (event) => {
   event.preventDefault()
-  change("login", { name: $("name").value }, "Welcome.")
+  void change("login", { name: $("name").value }, "Welcome.")
 }
 $("logout").onclick = () => change("logout", {}, "You are logged out here.")
 $("logout-everywhere").onclick = () => change("logout-everywhere", {}, "You are logged out everywhere.")
@@ -161,10 +170,13 @@ const showList = () => {
   const found = venues.filter(({ city, country }) => `${city}, ${country}`.toLowerCase().includes(wanted))
   fill("venues", found.slice(0, LISTED), ({ from, id }) => [id, from], ({ city, country, from, id }) => {
     const bar = element("div", {})
-    const button = element("button", { type: "button", onclick: () => show(id) },
+    const button = element(
+      "button",
+      { type: "button", onclick: () => show(id) },
       element("span", {}, `${city}, ${country}`),
       element("span", {}, from === null ? "sold out" : "from " + money(from)),
-      element("div", { className: "bar" }, bar))
+      element("div", { className: "bar" }, bar)
+    )
     button.dataset.venue = id
     return element("li", {}, button)
   })
@@ -186,7 +198,9 @@ const showParts = () => {
     point.style.setProperty("--part", part)
     point.classList.toggle("full", part >= 1)
     point.classList.toggle("chosen", id === venue)
-    point.firstChild.textContent = `${listing.city}, ${listing.country}: ${counts.get(id) ?? 0} of ${listing.seats} sold`
+    point.firstChild.textContent = `${listing.city}, ${listing.country}: ${
+      counts.get(id) ?? 0
+    } of ${listing.seats} sold`
   }
 }
 
@@ -213,11 +227,17 @@ const drawMap = () => {
     const box = { x: toLeft ? x - r - width : x + r, y: y - letter, width: width + 1, height: 2 * letter }
     const isFree = taken.every((other) =>
       box.x > other.x + other.width || other.x > box.x + box.width || box.y > other.y + other.height ||
-      other.y > box.y + box.height)
+      other.y > box.y + box.height
+    )
     if (labels.length < 60 && isFree) {
       taken.push(box)
-      labels.push(drawn("text", { x: toLeft ? x - r - 1 : x + r + 1, y: y + letter * .6, "text-anchor": toLeft ? "end" : "start" },
-        listing.city))
+      labels.push(
+        drawn("text", {
+          x: toLeft ? x - r - 1 : x + r + 1,
+          y: y + letter * .6,
+          "text-anchor": toLeft ? "end" : "start"
+        }, listing.city)
+      )
     }
     taken.push({ x: x - r, y: y - r, width: 2 * r, height: 2 * r })
     return point
@@ -230,7 +250,11 @@ const still = matchMedia("(prefers-reduced-motion: reduce)")
 const pulse = (id) => {
   const point = points.get(id)
   if (point === undefined || still.matches || document.hidden || $("pulses").childElementCount > 30) return
-  const ring = drawn("circle", { cx: point.getAttribute("cx"), cy: point.getAttribute("cy"), r: point.getAttribute("r") })
+  const ring = drawn("circle", {
+    cx: point.getAttribute("cx"),
+    cy: point.getAttribute("cy"),
+    r: point.getAttribute("r")
+  })
   ring.onanimationend = () => ring.remove()
   $("pulses").append(ring)
 }
@@ -255,7 +279,7 @@ const countFree = () => write("free", [...seats.keys()].filter((id) => !soldOf(v
 const show = async (id) => {
   const isOther = venue !== id
   venue = id
-  readNeighbours(id)
+  void readNeighbours(id)
   const { body, status } = await ask("venues/" + id)
   // Somebody who has chosen another one meanwhile is shown that.
   if (venue !== id) return true
@@ -267,22 +291,30 @@ const show = async (id) => {
   showSections()
   showParts()
   seats = new Map()
-  $("hall").replaceChildren(...rows.map((row) =>
-    element("div", { className: "row" }, element("span", { className: "quiet" }, row.name), ...row.seats.map((seat) => {
-      const label = `${seat.id}, ${row.section}, ${money(row.price)}`
-      const button = element("button", {
-        type: "button",
-        className: "seat " + row.section,
-        title: label,
-        ariaLabel: label,
-        disabled: soldOf(id).has(seat.id),
-        onclick: () => choose(row.name)
-      })
-      button.dataset.seat = seat.id
-      button.dataset.row = row.name
-      seats.set(seat.id, button)
-      return button
-    }))))
+  $("hall").replaceChildren(
+    ...rows.map((row) =>
+      element(
+        "div",
+        { className: "row" },
+        element("span", { className: "quiet" }, row.name),
+        ...row.seats.map((seat) => {
+          const label = `${seat.id}, ${row.section}, ${money(row.price)}`
+          const button = element("button", {
+            type: "button",
+            className: "seat " + row.section,
+            title: label,
+            ariaLabel: label,
+            disabled: soldOf(id).has(seat.id),
+            onclick: () => choose(row.name)
+          })
+          button.dataset.seat = seat.id
+          button.dataset.row = row.name
+          seats.set(seat.id, button)
+          return button
+        })
+      )
+    )
+  )
   const before = $("row").value
   $("row").replaceChildren(...rows.map(({ name }) => element("option", {}, name)))
   choose(!isOther && rows.some(({ name }) => name === before) ? before : rows[0].name)
@@ -293,10 +325,13 @@ const show = async (id) => {
 const readNeighbours = async (id) => {
   const { body, status } = await ask(`venues/${id}/neighbours`)
   if (status !== 200 || venue !== id) return
-  $("neighbours").replaceChildren(...(body.length === 0
-    ? ["none are left"]
-    : body.map(({ city, kilometres, venue }) =>
-      element("button", { type: "button", onclick: () => show(venue) }, `${city}, ${whole(kilometres)} km`))))
+  $("neighbours").replaceChildren(
+    ...(body.length === 0
+      ? ["none are left"]
+      : body.map(({ city, kilometres, venue }) =>
+        element("button", { type: "button", onclick: () => show(venue) }, `${city}, ${whole(kilometres)} km`)
+      ))
+  )
 }
 
 $("row").onchange = $("party").onchange = () => choose($("row").value)
@@ -305,9 +340,12 @@ $("order").onsubmit = async (event) => {
   event.preventDefault()
   const { body, status } = await ask("orders", { venue, row: $("row").value, party: Number($("party").value) })
   say(
-    status === 201 ? `Yours: ${body.seats.join(", ")} for ${money(body.price)}.`
-      : status === 409 ? "Others were faster. Choose another row."
-      : status === 429 ? `Too many orders (${body.policy}). Try again in ${body.retryAfter} s.`
+    status === 201 ?
+      `Yours: ${body.seats.join(", ")} for ${money(body.price)}.`
+      : status === 409 ?
+      "Others were faster. Choose another row."
+      : status === 429 ?
+      `Too many orders (${body.policy}). Try again in ${body.retryAfter} s.`
       : failed(status, body)
   )
   await (status === 401 ? readMe() : readLimits())
@@ -335,11 +373,19 @@ const tick = (...all) => {
     const newest = [...ticks.values()].sort(newestFirst).slice(0, TICKS)
     ticks.clear()
     for (const one of newest) ticks.set(one.id, one)
-    fill("ticker", newest, ({ id }) => id, ({ at, city, price, seats }) =>
-      element("li", {},
-        element("span", {}, city),
-        element("b", {}, money(price)),
-        element("small", {}, `${new Date(at).toLocaleTimeString()} · ${seats.join(" ")}`)))
+    fill(
+      "ticker",
+      newest,
+      ({ id }) => id,
+      ({ at, city, price, seats }) =>
+        element(
+          "li",
+          {},
+          element("span", {}, city),
+          element("b", {}, money(price)),
+          element("small", {}, `${new Date(at).toLocaleTimeString()} · ${seats.join(" ")}`)
+        )
+    )
   })
 }
 
@@ -363,7 +409,10 @@ const showBoard = (board) => {
   write("seats", whole(board.seats))
   $("tickets-bar").style.width = percent(board.tickets / board.seats)
   write("revenue", money(log.revenue))
-  write("log", log.behind === 0 ? "counted from the log of events" : `${several(log.behind, "event", "events")} to count`)
+  write(
+    "log",
+    log.behind === 0 ? "counted from the log of events" : `${several(log.behind, "event", "events")} to count`
+  )
   write("orders", whole(board.orders))
   write("seen", whole(board.visitors))
 
@@ -377,63 +426,136 @@ const showBoard = (board) => {
   const [first] = samples
   const last = samples.at(-1)
   if (first !== undefined && last[0] > first[0]) {
-    $("curve").firstElementChild.setAttribute("d", "M" + samples.map(([at, tickets]) =>
-      `${(200 * (at - first[0]) / (last[0] - first[0])).toFixed(1)} ${(38 - 36 * tickets / board.seats).toFixed(1)}`
-    ).join("L"))
+    $("curve").firstElementChild.setAttribute(
+      "d",
+      "M" +
+        samples.map(([at, tickets]) =>
+          `${(200 * (at - first[0]) / (last[0] - first[0])).toFixed(1)} ${(38 - 36 * tickets / board.seats).toFixed(1)}`
+        ).join("L")
+    )
   }
 
-  fill("policies", meters.limits, Object.values, ({ allowed, policy, refused }) =>
-    element("tr", {}, element("td", {}, policy), element("td", {}, whole(allowed)), element("td", {}, whole(refused))))
+  fill(
+    "policies",
+    meters.limits,
+    Object.values,
+    ({ allowed, policy, refused }) =>
+      element("tr", {}, element("td", {}, policy), element("td", {}, whole(allowed)), element("td", {}, whole(refused)))
+  )
 
   const { oldest, paused, running, throughput, workers } = queue
   for (const state of ["ready", "delayed", "running", "dead"]) write(state, whole(queue.counts[state]))
-  write("work", several(workers, "worker", "workers") + (paused ? ", paused" : "") +
-    (oldest === null ? "" : `, the oldest waits for ${Math.round(oldest)} s`))
-  fill("throughput", throughput.slice(-3), Object.values, ({ completed, failed, minute }) =>
-    element("li", {}, `${new Date(minute).toLocaleTimeString([], { timeStyle: "short" })}: ${
-      whole(completed)} brought, ${whole(failed)} failed`))
-  fill("jobs", running.slice(0, 5), Object.values, ({ id, progress }) =>
-    element("li", {}, `${id.slice(0, 8)}: ${progress ?? "begins"}`))
-  fill("letters", letters, Object.values, ({ attempts, error, order }) =>
-    element("li", {}, element("span", { title: order }, `${order.slice(0, 8)}: ${error} (${several(attempts, "attempt", "attempts")})`),
-      element("button", { type: "button", onclick: () => sendAgain(order) }, "Send again")))
+  write(
+    "work",
+    several(workers, "worker", "workers") + (paused ? ", paused" : "") +
+      (oldest === null ? "" : `, the oldest waits for ${Math.round(oldest)} s`)
+  )
+  fill(
+    "throughput",
+    throughput.slice(-3),
+    Object.values,
+    ({ completed, failed, minute }) =>
+      element(
+        "li",
+        {},
+        `${new Date(minute).toLocaleTimeString([], { timeStyle: "short" })}: ${whole(completed)} brought, ${
+          whole(failed)
+        } failed`
+      )
+  )
+  fill(
+    "jobs",
+    running.slice(0, 5),
+    Object.values,
+    ({ id, progress }) => element("li", {}, `${id.slice(0, 8)}: ${progress ?? "begins"}`)
+  )
+  fill(
+    "letters",
+    letters,
+    Object.values,
+    ({ attempts, error, order }) =>
+      element(
+        "li",
+        {},
+        element(
+          "span",
+          { title: order },
+          `${order.slice(0, 8)}: ${error} (${several(attempts, "attempt", "attempts")})`
+        ),
+        element("button", { type: "button", onclick: () => sendAgain(order) }, "Send again")
+      )
+  )
 
   if (stock !== null) {
     const isGood = stock.problems.length === 0
     write("verdict", isGood ? "✓ No seat is sold twice." : `✗ ${stock.problems.join("; ")}`)
     $("verdict").className = isGood ? "good" : "bad"
-    write("counted", `${several(stock.orders, "order", "orders")}, ${several(stock.tickets, "seat", "seats")} and ${
-      money(stock.revenue)} by the ledgers, and the same by the maps and by the log. Selling stood still for ${
-      whole(stock.held)} ms, ${whole((board.at - stock.at) / 1000)} s ago.`)
+    write(
+      "counted",
+      `${several(stock.orders, "order", "orders")}, ${several(stock.tickets, "seat", "seats")} and ${
+        money(stock.revenue)
+      } by the ledgers, and the same by the maps and by the log. Selling stood still for ${whole(stock.held)} ms, ${
+        whole((board.at - stock.at) / 1000)
+      } s ago.`
+    )
   }
 
   write("paying", tills.inUse)
   write("tills", tills.tills)
   write("waiting", tills.waiters)
-  fill("till-dots", Array.from({ length: tills.tills }, (_, n) => n < tills.inUse), (on) => on, (on) =>
-    element("span", { className: on ? "on" : "" }))
+  fill(
+    "till-dots",
+    Array.from({ length: tills.tills }, (_, n) => n < tills.inUse),
+    (on) => on,
+    (on) => element("span", { className: on ? "on" : "" })
+  )
 
-  const rank = (n, what, value) => element("li", {}, element("span", {}, `${n}.`), element("span", {}, what), element("b", {}, value))
+  const rank = (n, what, value) =>
+    element("li", {}, element("span", {}, `${n}.`), element("span", {}, what), element("b", {}, value))
   fill("best", best, Object.values, ({ city, rank: n, tickets }) => rank(n, city, several(tickets, "seat", "seats")))
-  fill("dearest", dearest, Object.values, ({ city, price, rank: n, seats }) => rank(n, `${city}, ${several(seats, "seat", "seats")}`, money(price)))
-  fill("popular", popular.map((one, n) => ({ ...one, n: n + 1 })), Object.values, ({ city, n, views, visitors }) =>
-    rank(n, city, `${several(views, "look", "looks")}, ${several(visitors, "visitor", "visitors")}`))
+  fill(
+    "dearest",
+    dearest,
+    Object.values,
+    ({ city, price, rank: n, seats }) => rank(n, `${city}, ${several(seats, "seat", "seats")}`, money(price))
+  )
+  fill(
+    "popular",
+    popular,
+    Object.values,
+    ({ city, views, visitors }, n) =>
+      rank(n + 1, city, `${several(views, "look", "looks")}, ${several(visitors, "visitor", "visitors")}`)
+  )
 
   fill("cache", meters.cache, Object.values, ({ hits, misses, tier }) => {
     const all = hits + misses
     const bar = element("div", {})
     bar.style.width = percent(all === 0 ? 0 : hits / all)
-    return element("div", { className: "tier" },
-      element("span", {}, `${tier === "near" ? "In this process" : "In Redis"}: ${
-        all === 0 ? "not asked yet" : `${percent(hits / all)} of ${whole(all)} found`}`),
-      element("div", { className: "bar" }, bar))
+    return element(
+      "div",
+      { className: "tier" },
+      element(
+        "span",
+        {},
+        `${tier === "near" ? "In this process" : "In Redis"}: ${
+          all === 0 ? "not asked yet" : `${percent(hits / all)} of ${whole(all)} found`
+        }`
+      ),
+      element("div", { className: "bar" }, bar)
+    )
   })
   write("reconnects", several(meters.reconnects, "time", "times"))
 }
 
 const sendAgain = async (order) => {
   const { body, status } = await ask("mails/" + encodeURIComponent(order), {})
-  say(status >= 200 && status < 300 ? "It is sent again." : status === 404 ? "It is not there any more." : failed(status, body))
+  say(
+    status >= 200 && status < 300
+      ? "It is sent again."
+      : status === 404
+      ? "It is not there any more."
+      : failed(status, body)
+  )
 }
 
 $("take-stock").onclick = async () => {
@@ -450,7 +572,7 @@ const showRedis = ({ clients, latency, memory, mode, up, version }) => {
   write("latency", `${latency} ms`)
   write("clients", clients)
   write("memory", memory)
-  if (isBack) readAll()
+  if (isBack) void readAll()
 }
 
 // News
@@ -519,17 +641,18 @@ const listen = () => {
   events?.close()
   const source = events = new EventSource("/api/events")
   heardAt = Date.now()
-  const on = (name, handle) => source.addEventListener(name, ({ data }) => {
-    heardAt = Date.now()
-    if (events === source) handle(JSON.parse(data))
-  })
+  const on = (name, handle) =>
+    source.addEventListener(name, ({ data }) => {
+      heardAt = Date.now()
+      if (events === source) handle(JSON.parse(data))
+    })
   // From here on nothing is missed, so whatever was missed before is read now.
   on("ready", () => {
     wait = 500
     link.connected = true
     link.redis = null
     showLink()
-    readAll()
+    void readAll()
   })
   on("reload", readAll)
   on("sold", (order) => {
@@ -550,8 +673,8 @@ const listen = () => {
     if (order.listing) {
       clearTimeout(soon)
       soon = setTimeout(() => {
-        readVenues()
-        if (venue !== null) readNeighbours(venue)
+        void readVenues()
+        if (venue !== null) void readNeighbours(venue)
       }, 200)
     }
   })
@@ -561,11 +684,16 @@ const listen = () => {
   on("redis", showRedis)
   on("tick", tick)
   on("said", hear)
-  on("news", (event) =>
-    event._tag === "Refused" ? refuse(event) : write("resent", `${event.by} has sent ${event.order.slice(0, 8)} again.`))
+  on(
+    "news",
+    (event) =>
+      event._tag === "Refused"
+        ? refuse(event)
+        : write("resent", `${event.by} has sent ${event.order.slice(0, 8)} again.`)
+  )
   source.onerror = () => {
     if (events !== source) return
-    lost()
+    void lost()
     // A browser tries again by itself after a lost connection, and not after an answer that was none.
     if (source.readyState !== EventSource.CLOSED) return
     again = setTimeout(listen, wait * (1 + Math.random() / 2))
@@ -576,7 +704,7 @@ const listen = () => {
 // A connection that is gone without a sign: the server always has something to tell.
 setInterval(() => {
   if (Date.now() - heardAt > 20_000) {
-    lost()
+    void lost()
     listen()
   }
 }, 5000)
