@@ -4,7 +4,7 @@
  */
 import { HttpServerResponse } from "@effect/platform"
 import { Effect, Option, PubSub as Hub, Schedule, Stream, SubscriptionRef } from "effect"
-import { type ChatRoom, EventBus, Notifications, Presence, PubSub } from "effect-redis-kit"
+import { type ChatRoom, EventBus, Notifications, Presence, PubSub, RedisClient } from "effect-redis-kit"
 import { Sessions } from "effect-redis-kit/http"
 import { randomUUID } from "node:crypto"
 import { seatsSold, Visitors } from "../live.js"
@@ -117,9 +117,23 @@ const eventsFor = (sale: Sale, buyer: Option.Option<string>, { board, hub, link,
     )
   })
 
+/** Whether Redis is there. When it was not a moment ago, it is given a moment to answer. */
+const isThere = ({ link }: Feeds) =>
+  Effect.gen(function*() {
+    if ((yield* SubscriptionRef.get(link)).up) return true
+    const redis = yield* RedisClient.RedisClient
+    const health = yield* Effect.timeoutOption(redis.health, "300 millis")
+    return Option.exists(health, ({ healthy }) => healthy)
+  })
+
+/** What a page asks that has lost its events. It needs no Redis. */
+export const linkOf = ({ link }: Feeds) =>
+  Effect.flatMap(SubscriptionRef.get(link), ({ up }) => HttpServerResponse.json({ up }))
+
 /** The events for whoever the cookie says it is. */
 export const events = (sale: Sale, feeds: Feeds) =>
   Effect.gen(function*() {
+    if (!(yield* isThere(feeds))) return HttpServerResponse.empty({ status: 503 })
     const session = yield* Sessions.attach(Cookie)
     const context = yield* Effect.context<
       ChatRoom.ChatRoom | Notifications.Notifications | Presence.Presence | PubSub.PubSub

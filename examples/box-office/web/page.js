@@ -308,6 +308,8 @@ const show = async (id) => {
             onclick: () => choose(row.name)
           })
           button.dataset.seat = seat.id
+          // There are hundreds of them. With the keyboard a row is chosen below.
+          button.tabIndex = -1
           button.dataset.row = row.name
           seats.set(seat.id, button)
           return button
@@ -626,13 +628,12 @@ const readAll = async () => {
 
 let events, soon, again, wait = 500, heardAt = 0
 
-/** The server is not there, or Redis is not: only the first can't be asked. */
+/** The server is not there, or it says that Redis is not. */
 const lost = async () => {
   link.connected = false
   if (link.lost === 0) link.lost = Date.now()
-  showLink()
-  const response = await fetch("/health").catch(() => null)
-  link.why = response === null ? "server" : response.ok ? "server" : "redis"
+  const { body } = await ask("link")
+  link.why = body?.up === false ? "redis" : "server"
   showLink()
 }
 

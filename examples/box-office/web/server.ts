@@ -13,7 +13,7 @@ import { buy, type Sale } from "../sale.js"
 import { lastTicks } from "../ticker.js"
 import { account, changed, Cookie } from "./account.js"
 import { Api, NotFound, NotSold, Unavailable } from "./api.js"
-import { events, openFeeds } from "./events.js"
+import { events, linkOf, openFeeds } from "./events.js"
 import { file } from "./files.js"
 import { leftOf, limits } from "./limits.js"
 import { lobby } from "./lobby.js"
@@ -117,7 +117,9 @@ const routes = (sale: Sale) =>
       yield* router.add("GET", "/", file("page.html"))
       yield* router.add("GET", "/page.css", file("page.css"))
       yield* router.add("GET", "/page.js", file("page.js"))
-      yield* router.add("GET", "/api/events", events(sale, yield* openFeeds(sale)))
+      const feeds = yield* openFeeds(sale)
+      yield* router.add("GET", "/api/events", events(sale, feeds))
+      yield* router.add("GET", "/api/link", linkOf(feeds))
     })
   )
 
