@@ -1,4 +1,4 @@
-import { assert, describe, it } from "@effect/vitest"
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Either, Exit, Layer, Logger, LogLevel, Option, Redacted, Ref, Scope } from "effect"
 import { Layers, RedisTest } from "effect-redis-kit"
 import { mkdirSync, writeFileSync } from "node:fs"
@@ -25,6 +25,14 @@ const logIn = (page: Chromium.Page, name: string) =>
     yield* page.click("#login button")
     yield* page.until(`${text("me")} === "${name}"`)
   })
+
+/** One for all tests: their pages share nothing. */
+let browser: Chromium.Browser
+const running = Effect.runSync(Scope.make())
+beforeAll(async () => {
+  browser = await Effect.runPromise(Scope.extend(Chromium.start, running))
+}, 120_000)
+afterAll(() => Effect.runPromise(Scope.close(running, Exit.void)))
 
 /** Writes a picture of a page into the folder `SCREENSHOTS`, for whoever wants to look at it. */
 const show = (page: Chromium.Page, name: string) =>
@@ -56,7 +64,6 @@ describe("the page in a browser", () => {
       const sale: Sale = { id: "browser", venues: plan(3, 120) }
       const [venue] = sale.venues
       const port = yield* serve(sale, 0)
-      const browser = yield* Chromium.start
       const here = yield* browser.open(`http://localhost:${port}/`)
       const there = yield* browser.open(`http://localhost:${port}/`)
 
@@ -168,7 +175,6 @@ describe("the queue on the page", () => {
             new Order({ id, buyer, row: row.name, seats: [row.seats[0]!], price: row.price, fencingToken: 1 })
           )
         const port = yield* serve(sale, 0)
-        const browser = yield* Chromium.start
         const page = yield* browser.open(`http://localhost:${port}/`)
         yield* page.until(`${text("state")} === "live"`)
         yield* page.until(`${text("ready")} === "0" && ${text("work")} === "0 workers"`)
@@ -214,7 +220,6 @@ describe("everything on the page", () => {
         yield* putOnMap(sale)
         yield* backstage(sale)
         const port = yield* serve(sale, 0)
-        const browser = yield* Chromium.start
         const page = yield* browser.open(`http://localhost:${port}/`)
         yield* page.until(`${text("state")} === "live"`)
 
@@ -333,7 +338,6 @@ describe("two processes and a Redis that is killed", () => {
       yield* Effect.provide(backstage(sale), second)
       const door = yield* Scope.make()
       const port = yield* serve(sale, 0).pipe(Effect.provide(first), Scope.extend(door))
-      const browser = yield* Chromium.start
       const here = yield* browser.open(`http://localhost:${port}/`)
       const there = yield* browser.open(`http://localhost:${yield* Effect.provide(serve(sale, 0), second)}/`)
       for (const page of [here, there]) yield* page.until(`${state("live")} && ${text("visitors")} === "2"`)

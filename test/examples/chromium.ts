@@ -139,7 +139,8 @@ const problemOf = ({ method, params }: Answer): Option.Option<string> => {
 }
 
 export interface Browser {
-  readonly open: (url: string) => Effect.Effect<Page, ChromiumError>
+  /** A page that is closed with the scope. */
+  readonly open: (url: string) => Effect.Effect<Page, ChromiumError, Scope.Scope>
 }
 
 const pageOf = (send: Send, session: string, problems: ReadonlyArray<string>): Page => {
@@ -235,7 +236,10 @@ export const start: Effect.Effect<Browser, ChromiumError, Scope.Scope> = Effect.
   return {
     open: (url) =>
       Effect.gen(function*() {
-        const { browserContextId } = yield* send("Target.createBrowserContext")
+        const { browserContextId } = yield* Effect.acquireRelease(
+          send("Target.createBrowserContext"),
+          ({ browserContextId }) => Effect.ignore(send("Target.disposeBrowserContext", { browserContextId }))
+        )
         const blank = { url: "about:blank", browserContextId, width: 1200, height: 900 }
         const { targetId } = yield* send("Target.createTarget", blank)
         const { sessionId } = yield* send("Target.attachToTarget", { targetId, flatten: true })
