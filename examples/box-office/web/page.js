@@ -211,13 +211,15 @@ const drawMap = () => {
   if (points.size === venues.length) return
   points.clear()
   const most = Math.max(...venues.map(({ seats }) => seats))
+  // Thousands have to be smaller than a few.
+  const scale = Math.min(1, Math.sqrt(60 / venues.length))
   const taken = []
   const labels = []
   // On a small screen the same letters are a larger part of the map.
   const letter = matchMedia("(max-width: 52rem)").matches ? 3.9 : 2.2
   $("points").replaceChildren(...venues.map((listing) => {
     const [x, y] = placeOf(listing)
-    const r = 1 + 3 * Math.sqrt(listing.seats / most)
+    const r = scale * (1 + 3 * Math.sqrt(listing.seats / most))
     const point = drawn("circle", { cx: x, cy: y, r }, drawn("title", {}))
     point.dataset.venue = listing.id
     point.onclick = () => show(listing.id)
