@@ -345,7 +345,9 @@ describe("two processes and a Redis that is killed", () => {
       yield* logIn(there, "bob")
       const one = yield* buyOne(here)
       yield* there.until(isSold(one))
-      yield* there.until(`${text("ticker")}.includes("${one}") && ${text("tickets")} === "1"`)
+      for (const page of [here, there]) {
+        yield* page.until(`${text("ticker")}.includes("${one}") && ${text("tickets")} === "1"`)
+      }
 
       // Redis is away: both say so, and what they show stays.
       yield* redis.kill
