@@ -444,8 +444,10 @@ const open = <A extends object>(site: CookieSessions<A>): Effect.Effect<Sessions
 type Needs = Session | HttpServerRequest.HttpServerRequest
 
 /**
- * Does something with the token of the request. Where there is none, or none that is good, `otherwise` comes out; and a cookie
- * that is worth nothing is removed.
+ * Does something with the token of the request. Where there is none, or none that is good, `otherwise` comes out.
+ *
+ * A cookie that is no token is removed. One of a session that has ended is left to the browser, which removes it in time:
+ * this may be the answer to a request that was underway when the user logged in again, and would remove the new cookie.
  */
 const withToken = <A extends object, B, E>(
   site: CookieSessions<A>,
@@ -459,8 +461,7 @@ const withToken = <A extends object, B, E>(
   Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
     const presented = presentedBy(site, request)
     if (presented === "nothing") return Effect.zipRight(announce(depends), otherwise)
-    const worthless = Effect.zipRight(announce(clears(site)), otherwise)
-    if (presented === "nonsense") return worthless
+    if (presented === "nonsense") return Effect.zipRight(announce(clears(site)), otherwise)
     return Effect.flatMap(open(site), (sessions) =>
       Effect.zipRight(
         announce(depends),
@@ -469,7 +470,6 @@ const withToken = <A extends object, B, E>(
           (error): Effect.Effect<B, E | SessionsUnavailable> => {
             switch (error._tag) {
               case "SessionNotFound":
-                return worthless
               // The session goes on: its owner, or another release, can still use it.
               case "SessionFingerprintMismatch":
                 return otherwise

@@ -301,10 +301,11 @@ export const parseSet = (set: string | undefined) => {
   return { token: match[1]!, told: parseInt(match[2]!, 36), maxAge: Number(match[3]) }
 }
 
-const isUnauthorized = (answer: Answer, cleared = true) => {
+/** The cookie stays as it is: it may be another one by now. */
+const isUnauthorized = (answer: Answer) => {
   assert.deepStrictEqual([answer.status, answer.body], [401, UNAUTHORIZED])
   assert.strictEqual(answer.headers["cache-control"], "no-store")
-  assert.strictEqual(answer.set, cleared ? CLEARED : undefined)
+  assert.strictEqual(answer.set, undefined)
 }
 
 export const suite = (
@@ -320,7 +321,7 @@ export const suite = (
         const site = siteOf()
         return Effect.gen(function*() {
           const ada = yield* browser()
-          isUnauthorized(yield* ada.get("/me"), false)
+          isUnauthorized(yield* ada.get("/me"))
           assert.deepStrictEqual((yield* ada.get("/maybe")).body, { user: null })
           const refused = yield* ada.login("Ada", { password: "wrong" })
           assert.deepStrictEqual([refused.status, refused.body, refused.set], [401, UNAUTHORIZED, undefined])
@@ -355,7 +356,7 @@ export const suite = (
           // Who has kept the cookie has nothing.
           for (const path of ["/me", "/id", "/fresh"]) isUnauthorized(yield* send("GET", path, { cookie }))
           const maybe = yield* send("GET", "/maybe", { cookie })
-          assert.deepStrictEqual([maybe.status, maybe.body, maybe.set], [200, { user: null }, CLEARED])
+          assert.deepStrictEqual([maybe.status, maybe.body, maybe.set], [200, { user: null }, undefined])
           assert.strictEqual((yield* send("POST", "/logout", { cookie })).status, 204)
         }).pipe((effect) => serving(effect, form, site))
       })
@@ -397,7 +398,7 @@ export const suite = (
             token = next.token
           }
           const nobody = yield* browser()
-          isUnauthorized(yield* nobody.post("/rotate"), false)
+          isUnauthorized(yield* nobody.post("/rotate"))
         }).pipe((effect) => serving(effect, form, site))
       })
 
@@ -427,7 +428,6 @@ export const suite = (
           yield* Effect.all([phone.login("Ada"), laptop.login("Ada"), bob.login("Bob")])
           assert.deepStrictEqual((yield* phone.post("/logout/others")).body, { ended: 1 })
           isUnauthorized(yield* laptop.get("/me"))
-          assert.strictEqual(yield* Ref.get(laptop.jar), "")
           assert.strictEqual((yield* phone.get("/me")).status, 200)
 
           yield* laptop.login("Ada")
@@ -451,7 +451,6 @@ export const suite = (
               yield* tick
             }
             isUnauthorized(yield* browsers[0]!.get("/me"))
-            assert.strictEqual(yield* Ref.get(browsers[0]!.jar), "")
             for (const { get } of browsers.slice(1)) assert.strictEqual((yield* get("/me")).status, 200)
           }).pipe((effect) => serving(effect, form, evicting))
           yield* Effect.gen(function*() {
@@ -486,8 +485,6 @@ export const suite = (
               `__Host-session=${token.replace(".", "%2E")}`,
               `__Host-session=${token.slice(0, -1)}`,
               `__Host-session=${"a".repeat(8000)}`,
-              `__Host-session=${"A".repeat(22)}.${"A".repeat(43)}`,
-              `__Host-session=${token.slice(0, 23)}${other.slice(23)}`,
               "__Host-session=%F0%28%8C%28",
               "__Host-session=__proto__",
               // One of them was put there by somebody else.
@@ -511,6 +508,10 @@ export const suite = (
             assert.strictEqual(headers["cache-control"], "no-store")
             const shown = /(^|[ ;])__Host-session=/.test(cookie)
             assert.strictEqual(set, shown ? CLEARED : undefined, cookie)
+          }
+          // A token that nobody has.
+          for (const none of [`${"A".repeat(22)}.${"A".repeat(43)}`, `${token.slice(0, 23)}${other.slice(23)}`]) {
+            isUnauthorized(yield* send("GET", "/me", { cookie: `__Host-session=${none}` }))
           }
           for (
             const cookie of [
