@@ -41,9 +41,10 @@ export const load: Load = {
   run: Effect.gen(function*() {
     const { ask, book, bug, check, confirm, paced, task } = yield* Work
     for (
-      const { bound, cache, promise } of [
-        { cache: yield* Effect.orDie(Cache.open(Shared)), bound: 0, promise: SHARED },
-        { cache: yield* Effect.orDie(Cache.open(Near)), bound: BOUND, promise: NEAR }
+      const { bound, cache, every, promise } of [
+        { cache: yield* Effect.orDie(Cache.open(Shared)), bound: 0, every: 250, promise: SHARED },
+        // The next change would make up for one that was not told, before anybody can say so.
+        { cache: yield* Effect.orDie(Cache.open(Near)), bound: BOUND, every: 2500, promise: NEAR }
       ]
     ) {
       const source = (key: string) => `source:${cache.name}:${key}`
@@ -69,7 +70,7 @@ export const load: Load = {
         )
         if (confirmed) yield* Effect.forEach(keys, (key, i) => noteFloor(key, versions[i]!))
       })
-      yield* Effect.forkScoped(paced(250, change))
+      yield* Effect.forkScoped(paced(every, change))
 
       /** What this process knows of each key, oldest first. */
       const floors = new Map<string, Array<Floor>>()

@@ -62,6 +62,7 @@ export const load: Load = {
       if (text === undefined) return
       const token = Redacted.make(text)
       yield* Effect.promise(() => book.redis.sadd("sessions:good", text))
+      if (bug()) yield* users.delete(token)
       for (let i = 0; i < 3; i++) {
         yield* Effect.sleep(Math.random() * 200)
         yield* isGone(text, KEPT)
