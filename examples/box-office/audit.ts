@@ -16,7 +16,7 @@ export const checks = {
   receipts: "every order that a buyer was told of is in the ledger",
   log: "the log of sales has every order once, and counting it again gives the same revenue",
   mails: "every order has its confirmation, or a dead letter that says why not",
-  locks: "no lock and no queue is left"
+  locks: "no lock, no till and no queue is left"
 }
 
 export interface Problem {
@@ -108,10 +108,15 @@ const auditVenue = (sale: Sale, venue: Venue) =>
     return { venue, orders, tickets, seatsSold: owners.size, revenue, problems } satisfies VenueAudit
   })
 
+/** What the ledgers say, each of one moment. */
+export const auditVenues = (sale: Sale) =>
+  Effect.forEach(sale.venues, (venue) => auditVenue(sale, venue), { concurrency: 4 })
+
 /** What is left of locks and queues. The last fencing tokens are not: they stay for a day, so that they keep growing. */
 const locksLeft = (sale: Sale) =>
   Effect.flatMap(RedisClient.RedisClient, (redis) =>
-    redis.scan({ match: `lock:{box-office:${sale.id}*` }).pipe(
+    Stream.fromIterable(["lock", "semaphore", "rwlock"]).pipe(
+      Stream.flatMap((kind) => redis.scan({ match: `${kind}:{box-office:${sale.id}*` })),
       Stream.filter((key) => !key.endsWith(":fence")),
       Stream.runCollect,
       Effect.map(Chunk.toReadonlyArray)
@@ -130,7 +135,7 @@ export const audit = (sale: Sale) =>
     const keys = saleKeys(sale)
     // Receipts first: whatever is sold meanwhile only adds to the ledger.
     const receipts = yield* redis.lrange(keys.receipts, 0, -1)
-    const venues = yield* Effect.forEach(sale.venues, (venue) => auditVenue(sale, venue), { concurrency: 4 })
+    const venues = yield* auditVenues(sale)
     const known = new Set(venues.flatMap(({ orders }) => orders.map(({ id }) => id)))
     const problems = venues.flatMap(({ problems }) => problems)
     for (const id of receipts) {

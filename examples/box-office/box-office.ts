@@ -3,11 +3,11 @@
  */
 import { Clock, Duration, Effect, Schedule } from "effect"
 import { audit } from "./audit.js"
+import { backstage } from "./backstage.js"
 import { putOnMap } from "./discover.js"
-import { allDelivered, deliver } from "./mail.js"
+import { allDelivered } from "./mail.js"
 import { progress } from "./report.js"
 import { open, type Sale } from "./sale.js"
-import { countRevenue } from "./sales.js"
 
 export interface Screen {
   readonly show: (line: string) => Effect.Effect<void>
@@ -20,8 +20,7 @@ export interface Screen {
 export const evening = <E, R>(sale: Sale, selling: Effect.Effect<void, E, R>, screen: Screen) =>
   Effect.gen(function*() {
     yield* open(sale)
-    yield* deliver(sale)
-    yield* Effect.forkScoped(Effect.ignoreLogged(countRevenue(sale)))
+    yield* backstage(sale)
     yield* putOnMap(sale)
     const start = yield* Clock.currentTimeMillis
     const elapsed = Effect.map(Clock.currentTimeMillis, (now) => Duration.millis(now - start))

@@ -30,16 +30,13 @@ const lookup = (sale: Sale, venue: Venue) =>
     })
   })
 
-/** All venues, the largest first. What nobody has asked for since it changed is looked up, the rest is near. */
+/** A venue. What nobody has asked for since it changed is looked up, the rest is near. */
+export const listing = (sale: Sale, venue: Venue) =>
+  Effect.flatMap(openCatalogue, (catalogue) => catalogue.getOrSet(listingKey(sale, venue), lookup(sale, venue)))
+
+/** All venues, the largest first. */
 export const listings = (sale: Sale) =>
-  Effect.gen(function*() {
-    const catalogue = yield* openCatalogue
-    return yield* Effect.forEach(
-      sale.venues,
-      (venue) => catalogue.getOrSet(listingKey(sale, venue), lookup(sale, venue)),
-      { concurrency: 50 }
-    )
-  })
+  Effect.forEach(sale.venues, (venue) => listing(sale, venue), { concurrency: 50 })
 
 /** The seats of a venue that are sold. */
 export const soldSeats = (sale: Sale, venue: Venue) =>

@@ -34,14 +34,24 @@ export const climb = (
     Effect.ignoreLogged
   )
 
-/** The first venues of this week, each as `rank. city tickets`. */
-export const chart = (sale: Sale, size: number) =>
+/** The first venues of this week. */
+export const bestVenues = (sale: Sale, size: number) =>
   Effect.map(
     Leaderboard.top(bestSelling(sale), { size }),
     (entries) =>
-      entries.map(({ member, player, rank, score }) =>
-        `${rank}. ${Option.match(player, { onNone: () => member, onSome: ({ city }) => city })} ${score}`
-      )
+      entries.map(({ member, player, rank, score }) => ({
+        rank,
+        venue: member,
+        city: Option.match(player, { onNone: () => member, onSome: ({ city }) => city }),
+        tickets: score
+      }))
+  )
+
+/** The same in words, each as `rank. city tickets`. */
+export const chart = (sale: Sale, size: number) =>
+  Effect.map(
+    bestVenues(sale, size),
+    (entries) => entries.map(({ city, rank, tickets }) => `${rank}. ${city} ${tickets}`)
   )
 
 export const removeChart = (sale: Sale) => Leaderboard.clear(bestSelling(sale))

@@ -4,7 +4,9 @@
 import { Array, Clock, Duration, Effect, Option, Random } from "effect"
 import { RedisClient } from "effect-redis-kit"
 import { randomUUID } from "node:crypto"
+import { listing } from "./catalogue.js"
 import { viewed } from "./discover.js"
+import { mayOrder } from "./limits.js"
 import { beside, buy, CardRefused, LIFE, type Sale, saleKeys, venueKeys } from "./sale.js"
 import { capacity } from "./venues.js"
 
@@ -22,6 +24,9 @@ export const emptyTally = () => ({
   lockLost: 0,
   heldTooLong: 0,
   redisErrors: 0,
+  // What touts bought after their first order, and how often the limit refused one.
+  more: 0,
+  refused: 0,
   // Locks that were not free at once, and the milliseconds that were spent waiting for them.
   waits: 0,
   waited: 0
@@ -46,10 +51,14 @@ interface Temper {
   readonly careless?: boolean
   readonly patience?: number
   readonly penniless?: boolean
+  /** How many orders; one by default. */
+  readonly orders?: number
 }
 
 const tempers: Array.NonEmptyReadonlyArray<Temper> = [
-  { share: 870, pause: [5, 30] },
+  { share: 860, pause: [5, 30] },
+  // A tout, who would buy up the house.
+  { share: 10, pause: [5, 30], orders: 8 },
   // Looks for the card, so long that the lock has to be renewed.
   { share: 15, pause: [2000, 3000] },
   // Goes away with the row in hand, and comes back when it has long been somebody else's.
@@ -113,14 +122,32 @@ const buyer = (sale: Sale, name: string, tally: Tally, receipts: Array<string>) 
 
     const shop = Effect.gen(function*() {
       yield* viewed(sale, venue, name)
+      // What is sold out stays sold out.
+      const isSoldOut = Effect.map(listing(sale, venue), ({ from }) => from === null)
+      if (yield* Effect.orElseSucceed(isSoldOut, () => false)) {
+        tally.soldOut++
+        return
+      }
       for (let choice = 0; choice < CHOICES; choice++) {
         const outcome = yield* choose
         tally[outcome]++
-        if (outcome === "bought" || outcome === "soldOut" || outcome === "cardRefused") return
+        if (outcome === "soldOut" || outcome === "cardRefused") return
+        if (outcome === "bought") return yield* again
         if (outcome === "redisErrors") yield* Effect.sleep("200 millis")
       }
       tally.gaveUp++
     })
+
+    /** Each order counts, and at some point the limit says that it is enough. */
+    const again = Effect.gen(function*() {
+      for (let order = 1; order < (temper.orders ?? 1); order++) {
+        if (!(yield* mayOrder(sale, name))) {
+          tally.refused++
+          return
+        }
+        if ((yield* choose) === "bought") tally.more++
+      }
+    }).pipe(Effect.ignore)
 
     yield* Effect.sleep(yield* Random.nextIntBetween(0, LOOK_AROUND))
     const stayed = yield* Effect.timeoutOption(shop, temper.patience ?? Infinity)

@@ -2,7 +2,7 @@
  * Finding a venue: those near a visitor, those that still have seats, and those that everybody looks at.
  */
 import { Array, Effect, Option, Schema } from "effect"
-import { Counter, Geo, RedisClient, UniqueCounter } from "effect-redis-kit"
+import { CacheInvalidator, Counter, Geo, RedisClient, UniqueCounter } from "effect-redis-kit"
 import { LIFE, type Sale, venueKeys } from "./sale.js"
 import { capacity, type Venue } from "./venues.js"
 
@@ -73,6 +73,28 @@ export const near = (
       if (found.length >= limit || after === undefined || page.length < PAGE) return found.slice(0, limit)
     }
   })
+
+/** Each process remembers what it has found. */
+const Neighbours = ({ id }: Sale) => CacheInvalidator.define({ name: `box-office:${id}:neighbours` })
+
+/** The nearest venues to each venue that have two seats left, until one of them has sold out a section. */
+export const findNeighbours = (sale: Sale) =>
+  CacheInvalidator.makeCache(Neighbours(sale), {
+    capacity: 1000,
+    timeToLive: "30 seconds",
+    lookup: (venueId: string) =>
+      Effect.gen(function*() {
+        const venue = sale.venues.find(({ id }) => id === venueId)
+        if (venue === undefined) return []
+        const found = yield* near(sale, venue, { limit: 4, seats: 2 })
+        return found.filter(({ venue: { id } }) => id !== venueId).slice(0, 3)
+      }),
+    tags: (found) => found.map(({ venue }) => venue.id)
+  })
+
+/** A venue has hardly any seats left: all processes forget where it is a neighbour. */
+export const notNearAnyMore = (sale: Sale, { id }: Venue) =>
+  CacheInvalidator.invalidate(Neighbours(sale), { tags: [id] })
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Popular

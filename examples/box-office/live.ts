@@ -3,6 +3,7 @@
  */
 import { type Array, Effect, Schema } from "effect"
 import { Cache, Presence, PubSub } from "effect-redis-kit"
+import { notNearAnyMore } from "./discover.js"
 import type { Sale } from "./sale.js"
 import { sections, type Venue } from "./venues.js"
 
@@ -76,7 +77,7 @@ export const tell = (sold: {
   Effect.gen(function*() {
     const { listing, sale, seats, venue } = sold
     // First the catalogue: whoever hears of it reads that again.
-    if (listing) yield* venueChanged(sale, venue)
+    if (listing) yield* Effect.zipRight(venueChanged(sale, venue), notNearAnyMore(sale, venue))
     yield* PubSub.publish(seatsSold(sale), new SeatsSold({ venue: venue.id, seats, listing }))
   }).pipe(Effect.ignoreLogged)
 

@@ -7,10 +7,10 @@ import { RedisLive, RedisTest } from "effect-redis-kit"
 import { spawn } from "node:child_process"
 import { randomUUID } from "node:crypto"
 import { fileURLToPath } from "node:url"
+import { backstage } from "./backstage.js"
 import { evening, type Screen } from "./box-office.js"
 import { emptyTally, letIn } from "./crowd.js"
 import { discoveries, forget } from "./discover.js"
-import { deliver } from "./mail.js"
 import { HELP, type Options, parse, type Port } from "./options.js"
 import { headline, summary, verdict } from "./report.js"
 import { close, type Sale } from "./sale.js"
@@ -68,8 +68,13 @@ const openPage = (sale: Sale, { exact, number }: Port) =>
     Effect.flatMap(Console.log)
   )
 
-const program = (options: Options) =>
+/** Whoever looks at the page has time to see something. */
+const PACE_OF_A_SHOW = 20
+
+const program = (given: Options) =>
   Effect.gen(function*() {
+    const isShow = given.port !== undefined && process.stdout.isTTY
+    const options = { ...given, pace: given.pace ?? (isShow ? PACE_OF_A_SHOW : undefined) }
     const sale: Sale = { id: options.sale ?? randomUUID().slice(0, 8), venues: plan(options.venues, options.seats) }
     const seed = options.seed ?? randomUUID().slice(0, 8)
     const crowd = letIn({ sale, seed, buyers: options.buyers, tally: emptyTally(), pace: options.pace })
@@ -93,7 +98,7 @@ const program = (options: Options) =>
       process.exitCode = 1
     } else if (options.port !== undefined && process.stdout.isTTY) {
       yield* Console.log("The page stays open until Ctrl-C.")
-      yield* deliver(sale)
+      yield* backstage(sale)
       return yield* Effect.never
     }
   }).pipe(Effect.scoped)

@@ -15,7 +15,8 @@ export const HELP = `Box office: buyers fight for seats in the largest cities of
   --seats N       seats of all venues together (default 2400)
   --buyers N      buyers of all processes together (default 3000)
   --processes N   processes that sell (default 1)
-  --pace N        how many buyers come in a second (default: all at once)
+  --pace N        how many buyers come in a second (default: 20 where the page is served from a terminal, else all at
+                  once)
   --port N        where the page is served while seats are sold, 0 for any free port (default 3000, or any free port if
                   that is taken). On a terminal it stays until Ctrl-C
   --no-page       serves none

@@ -84,6 +84,7 @@ export const summary = (sale: Sale, audit: Audit, time: Duration.Duration) =>
       `${whole(buyers)} buyers: ${whole(t.bought)} bought, ${whole(t.soldOut)} found nothing left, ${
         whole(t.gaveUp)
       } gave up, ${whole(t.cardRefused)} could not pay, ${whole(t.hungUp)} hung up in the middle`,
+      `touts: ${whole(t.more)} more orders, and ${whole(t.refused)} that the limit refused`,
       `locks: ${whole(t.waits)} waits of ${whole(t.waited / Math.max(1, t.waits))} ms on average, ${
         whole(t.notAcquired)
       } not acquired in time, ${whole(t.lockLost)} lost`,

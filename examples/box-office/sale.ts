@@ -1,13 +1,17 @@
 /**
  * Selling seats so that no seat is sold twice: a lock around the purchase, and writes that carry its fencing token.
  */
-import { type Array, Data, Duration, Effect, Option, Schema } from "effect"
-import { Lock, RedisClient, type RedisError, RedisScript, withLock } from "effect-redis-kit"
+import { type Array, Data, Duration, Effect, Option, Schema, Scope } from "effect"
+import { Lock, ReadWriteLock, RedisClient, type RedisError, RedisScript, withLock } from "effect-redis-kit"
 import { randomUUID } from "node:crypto"
 import { climb, removeChart } from "./chart.js"
+import { forgetChores } from "./chores.js"
 import { everythingChanged, tell } from "./live.js"
+import { forgetLobby } from "./lobby.js"
 import { confirm, forgetMails } from "./mail.js"
 import { forget, record } from "./sales.js"
+import { forgetTicks, tick } from "./ticker.js"
+import { atTill } from "./tills.js"
 import { capacity, type Row, seatsOf, type Section, type Venue } from "./venues.js"
 
 export interface Sale {
@@ -74,10 +78,15 @@ export const saleKeys = ({ id }: Sale) => ({
   /** Hash: what the processes that are done have counted. */
   tally: `box-office:{${id}}:tally`,
   /** List: the orders that buyers were told of. */
-  receipts: `box-office:{${id}}:receipts`
+  receipts: `box-office:{${id}}:receipts`,
+  /** What the last stock-take has found, as JSON. */
+  stock: `box-office:{${id}}:stock`
 })
 
 export const lockName = (sale: Sale, venue: Venue, row: Row) => `box-office:${sale.id}:${venue.id}:${row.name}`
+
+/** Whoever writes an order reads them, and whoever takes stock writes them. */
+export const booksOf = ({ id }: Sale) => `box-office:${id}:books`
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Scripts
@@ -180,8 +189,11 @@ export const buy = ({ buyer, careless, onWaited, party, pay, row, sale, venue }:
     const chart = climb(sale, venue, redis.hget(keys.totals, "tickets"))
     let last: Order | undefined
     let bought: Order | undefined
-    // Done when the lock is free again, whoever hangs up.
-    yield* Effect.addFinalizer(() => bought === undefined ? Effect.void : record(sale, venue, bought))
+    const books = yield* Scope.make()
+    // Done when the lock is free again, whoever hangs up. Until then nobody takes stock.
+    yield* Effect.addFinalizer((exit) =>
+      Effect.zipRight(bought === undefined ? Effect.void : record(sale, venue, bought), Scope.close(books, exit))
+    )
 
     const [waited, held] = yield* Effect.timed(
       Lock.acquire(lockName(sale, venue, row), {
@@ -199,7 +211,11 @@ export const buy = ({ buyer, careless, onWaited, party, pay, row, sale, venue }:
       if (first === undefined) return yield* new SeatsGone({ row: row.name })
 
       const price = row.price * party
-      yield* pay(price)
+      yield* atTill(sale, pay(price))
+      yield* Scope.extend(
+        ReadWriteLock.acquireRead(booksOf(sale), { lease: "10 seconds", waitTimeout: "3 seconds" }),
+        books
+      )
 
       const order = new Order({
         id,
@@ -219,7 +235,11 @@ export const buy = ({ buyer, careless, onWaited, party, pay, row, sale, venue }:
               ? Effect.zipRight(
                 Effect.sync(() => void (bought = order)),
                 tell({ sale, venue, seats: order.seats, listing: sold >= seatsOf(venue, row.section) })
-              ).pipe(Effect.zipRight(chart), Effect.zipRight(confirm(sale, venue, order)))
+              ).pipe(
+                Effect.zipRight(chart),
+                Effect.zipRight(tick(sale, venue, order)),
+                Effect.zipRight(confirm(sale, venue, order))
+              )
               : Effect.void
         )
       )
@@ -235,6 +255,7 @@ export const buy = ({ buyer, careless, onWaited, party, pay, row, sale, venue }:
         bought = last
         yield* tell({ sale, venue, seats: last.seats, listing: true })
         yield* chart
+        yield* tick(sale, venue, last)
         yield* confirm(sale, venue, last)
         return last
       })
@@ -267,6 +288,9 @@ export const close = (sale: Sale) =>
       { concurrency: "unbounded", discard: true }
     )).pipe(
       Effect.zipRight(forgetMails(sale)),
+      Effect.zipRight(forgetChores(sale)),
+      Effect.zipRight(forgetTicks(sale)),
+      Effect.zipRight(forgetLobby(sale)),
       Effect.zipRight(forget(sale)),
       Effect.zipRight(removeChart(sale)),
       Effect.zipRight(everythingChanged(sale))

@@ -1,7 +1,7 @@
 /**
  * The log of sales: an event for each order, from which everything that was ever sold can be counted again.
  */
-import { Duration, Effect, Option, Schedule, Schema, Stream } from "effect"
+import { Duration, Effect, Either, Option, Schedule, Schema, Stream } from "effect"
 import { EventStore, RedisClient, RedisError, RedisScript } from "effect-redis-kit"
 import { LIFE, type Order, type Sale } from "./sale.js"
 import type { Venue } from "./venues.js"
@@ -86,6 +86,21 @@ export const countRevenue = (sale: Sale) =>
       lease: "3 seconds",
       handle: ({ aggregate, data, version }) => redis.eval(count, countKey(sale, aggregate.id), version, data.price)
     })
+  })
+
+/** The revenue that was counted so far, and how many sales of the log are not counted yet. */
+export const revenueOfLog = (sale: Sale) =>
+  Effect.gen(function*() {
+    const redis = yield* RedisClient.RedisClient
+    const log = yield* openLog(sale)
+    const behind = yield* log.projectionStatus(PROJECTION)
+    const counted = yield* redis.pipeline(
+      sale.venues.map(({ id }) => ["HGET", redis.key(countKey(sale, id)), "revenue"] as const)
+    )
+    return {
+      revenue: counted.reduce((sum, reply) => sum + Number(Either.getOrElse(reply, () => 0)), 0),
+      behind: behind.reduce((sum, { behind }) => sum + behind, 0)
+    }
   })
 
 /** What the log says when it is read from the beginning. */

@@ -13,7 +13,6 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
-import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
@@ -25,6 +24,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { randomBytes } from "node:crypto"
+import { makeFork } from "../internal/background.js"
 import { checkWhole, inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
 import { mayPass } from "../internal/mayPass.js"
 import { checkName } from "../internal/rooms.js"
@@ -371,9 +371,7 @@ const eventOf = (message: Message | Gap): Option.Option<Event> => {
  */
 export const make: Effect.Effect<Service, never, RedisClient | Scope.Scope> = Effect.gen(function*() {
   const client = yield* RedisClient
-  const fork = yield* FiberSet.makeRuntime<never>()
-  // It may be started where nothing can be interrupted, and the end of the scope must not wait for a timer.
-  const run = <A, E>(effect: Effect.Effect<A, E>) => fork(Effect.interruptible(effect))
+  const run = yield* makeFork
   const process = randomBytes(9).toString("base64url")
   let connections = 0
   const watched = new Map<string, Watched>()

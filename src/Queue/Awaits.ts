@@ -10,8 +10,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
-import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
+import { makeFork } from "../internal/background.js"
 import type { Service as Client } from "../RedisClient.js"
 import { RedisConnectionError, type RedisError } from "../RedisError.js"
 import type { Keys } from "./keys.js"
@@ -50,9 +50,7 @@ interface Room {
 
 export const make = (client: Client, pace: Pace): Effect.Effect<Awaits, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const fork = yield* FiberSet.makeRuntime<never>()
-    // Somebody may come where nothing can be interrupted.
-    const run = <A, E>(effect: Effect.Effect<A, E>) => fork(Effect.interruptible(effect))
+    const run = yield* makeFork
     const rooms = new Map<string, Room>()
     let closed = false
     const isClosed = new RedisConnectionError({

@@ -4,8 +4,8 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
+import { makeFork } from "../internal/background.js"
 import type { Service as Client } from "../RedisClient.js"
 import type { RedisError } from "../RedisError.js"
 import type { Target } from "./controlScripts.js"
@@ -37,7 +37,7 @@ type Round =
 
 export const make = (client: Client, process: string): Effect.Effect<Courier, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const fork = yield* FiberSet.makeRuntime<never>()
+    const fork = yield* makeFork
     /** By queue: whether to look again after the present round. */
     const rounds = new Map<string, { again: boolean }>()
     const cluster = client.mode === "cluster"
@@ -55,7 +55,7 @@ export const make = (client: Client, process: string): Effect.Effect<Courier, ne
       }
       const round = { again: false }
       rounds.set(queue, round)
-      fork(Effect.interruptible(deliver(queue))).addObserver(() => {
+      fork(deliver(queue)).addObserver(() => {
         rounds.delete(queue)
         if (round.again) kick(queue)
       })

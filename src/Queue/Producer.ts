@@ -2,6 +2,7 @@
  * How jobs get into their queues. There is one call at a time for each queue: what comes meanwhile leaves together in the
  * next one, so whoever comes alone never waits, and many together cost little more than one.
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
@@ -10,8 +11,11 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
-import * as FiberSet from "effect/FiberSet"
+import type * as Fiber from "effect/Fiber"
+import * as FiberRef from "effect/FiberRef"
+import * as RuntimeFlags from "effect/RuntimeFlags"
 import type * as Scope from "effect/Scope"
+import { makeFork } from "../internal/background.js"
 import { checkWhole, inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
 import { checkName } from "../internal/rooms.js"
 import { isTraced } from "../internal/telemetry.js"
@@ -71,7 +75,8 @@ export interface Planter {
   readonly prepare: <A>(
     operation: string,
     definition: Definition<A, any>,
-    job: EnqueueOptions & { readonly payload: A },
+    payload: A,
+    options: EnqueueOptions,
     now: number,
     traceparent: string | undefined
   ) => Either.Either<Plant, PayloadTooLarge | RedisInputError>
@@ -79,18 +84,30 @@ export interface Planter {
   readonly plant: <A>(
     definition: Definition<A, any>,
     scripts: Scripts,
-    texts: ReadonlyArray<string>
+    texts: ReadonlyArray<string>,
+    waiter: Waiter
   ) => Effect.Effect<Enqueued, QueueFull | RedisError>
   /** Gives the time, and the trace parent of a span around it. */
   readonly traced: <A, E>(
     queue: string,
     count: number,
-    use: (now: number, traceparent: string | undefined) => Effect.Effect<A, E>
+    use: (now: number, traceparent: string | undefined, waiter: Waiter) => Effect.Effect<A, E>
   ) => Effect.Effect<A, E>
 }
 
+/** The fiber of a caller, when it can be interrupted. */
+type Waiter = Fiber.RuntimeFiber<any, any> | undefined
+
+/**
+ * Whether the caller of an order is no longer there. It is asked when the order is to leave, because a finalizer for each
+ * order costs more than the rest of it.
+ */
+const isGone = ({ waiter }: Order): boolean =>
+  waiter !== undefined && !Cause.isEmpty(waiter.getFiberRef(FiberRef.interruptedCause))
+
 /** What one caller wants to add. */
 interface Order {
+  readonly waiter: Waiter
   readonly route: Route
   /** Id, envelope and extras of each job. */
   readonly jobs: ReadonlyArray<string>
@@ -116,6 +133,7 @@ interface Route {
 /** The calls for one queue. */
 interface Line {
   waiting: Array<Order>
+  /** There is a call, or there will be one at once. */
   sending: boolean
 }
 
@@ -195,11 +213,23 @@ const deduplicationOf = (
     : Either.right({ mode: MODES[mode], window: 0, key })
 }
 
+const NO_OPTIONS: EnqueueOptions = {}
+
+const PLAIN: Either.Either<Prepared> = Either.right({
+  id: undefined,
+  due: "-",
+  extras: "",
+  attempts: undefined,
+  timeout: undefined
+})
+
 export const prepare = <A>(
   operation: string,
   { groups, priorities }: Definition<A, any>,
-  { at, attempts, deadline, deduplicate, delay, group, id, priority = 0, timeout }: EnqueueOptions
+  options: EnqueueOptions
 ): Either.Either<Prepared, RedisInputError> => {
+  if (options === NO_OPTIONS) return PLAIN
+  const { at, attempts, deadline, deduplicate, delay, group, id, priority = 0, timeout } = options
   const bad = (id === undefined ? undefined : checkId(operation, "id", id)) ??
     checkWhole(operation, "priority", 0, priorities - 1, priority) ??
     (attempts === undefined ? undefined : checkWhole(operation, "attempts", 1, MOST_ATTEMPTS, attempts)) ??
@@ -247,6 +277,11 @@ interface Compiled<A> {
   announcedAt: number
 }
 
+/** Whether another id is told than the one that was sent. */
+const hasStandIn = (outcome: string): boolean => outcome === "d" || outcome === "i"
+
+const ONE_ADDED: Exit.Exit<scripts.Received> = Exit.succeed({ outcomes: "a", ids: [] })
+
 const withoutExtras = (jobs: ReadonlyArray<string>): ReadonlyArray<string> => {
   const entries = new Array<string>(jobs.length / 3 * 2)
   for (let i = 0, to = 0; i < jobs.length; i += 3) {
@@ -256,8 +291,6 @@ const withoutExtras = (jobs: ReadonlyArray<string>): ReadonlyArray<string> => {
   return entries
 }
 
-const NO_OPTIONS: EnqueueOptions = {}
-
 const ENQUEUE: Scripts = { plain: scripts.enqueue, inGroups: scripts.enqueueInGroups }
 
 export const make = (
@@ -265,7 +298,7 @@ export const make = (
   process: string
 ): Effect.Effect<Producer & { readonly planter: Planter }, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const fork = yield* FiberSet.makeRuntime<never>()
+    const fork = yield* makeFork
     const lines = new Map<string, Line>()
     const compiled = new WeakMap<Definition<any, any>, Compiled<any>>()
     let calls = 0
@@ -296,8 +329,12 @@ export const make = (
       return made
     }
 
-    /** As many as may leave together: those of one caller who wants all or nothing, or some of the others. */
+    /**
+     * As many as may leave together: those of one caller who wants all or nothing, or some of the others. Who was
+     * interrupted meanwhile takes back what was not sent yet, and leaves the others alone.
+     */
     const take = (line: Line): ReadonlyArray<Order> => {
+      if (line.waiting.some(isGone)) line.waiting = line.waiting.filter((order) => !isGone(order))
       const [first] = line.waiting
       let n = 1
       let jobs = 1
@@ -310,6 +347,12 @@ export const make = (
       return line.waiting.splice(0, n)
     }
 
+    /** Not at once, so that what others add in the same turn leaves together with it. */
+    const sendSoon = (name: string, line: Line): void => {
+      line.sending = true
+      queueMicrotask(() => send(name, line))
+    }
+
     const send = (name: string, line: Line): void => {
       const orders = take(line)
       const [first] = orders
@@ -318,7 +361,6 @@ export const make = (
         lines.delete(name)
         return
       }
-      line.sending = true
       const jobs = orders.length === 1 ? first.jobs : orders.flatMap((order) => order.jobs)
       const number = ++calls
       const { grouped, keys, keysForAdd, notices } = (orders.find(({ route }) => route.grouped) ?? first).route
@@ -338,13 +380,10 @@ export const make = (
           first.all,
           jobs
         )
-      // It may be called where nothing can be interrupted, and the end of the layer must not wait for the server.
-      fork(Effect.interruptible(call))
-        .addObserver((exit) => {
-          line.sending = false
-          settle(orders, exit)
-          send(name, line)
-        })
+      fork(call).addObserver((exit) => {
+        settle(orders, exit)
+        sendSoon(name, line)
+      })
     }
 
     const settle = (orders: ReadonlyArray<Order>, exit: Exit.Exit<scripts.Received, RedisError>): void => {
@@ -353,61 +392,48 @@ export const make = (
         return
       }
       let at = 0
-      let nextId = 0
+      let standIn = 0
+      const { ids, outcomes } = exit.value
       for (const { done, jobs } of orders) {
-        const outcomes = exit.value.outcomes.slice(at, at += jobs.length / 3)
-        const from = nextId
-        for (const outcome of outcomes) if (outcome === "d" || outcome === "i") nextId++
-        done(Exit.succeed({ outcomes, ids: exit.value.ids.slice(from, nextId) }))
+        const own = outcomes.slice(at, at += jobs.length / 3)
+        if (own === "a") done(ONE_ADDED)
+        else {
+          const from = standIn
+          for (const outcome of own) if (hasStandIn(outcome)) standIn++
+          done(Exit.succeed({ outcomes: own, ids: ids.slice(from, standIn) }))
+        }
       }
     }
 
-    /** Interrupting it takes back what was not sent yet, and leaves the others alone. */
-    const order = (
+    const order = <A>(
       name: string,
-      route: Route,
-      jobs: ReadonlyArray<string>,
-      limit: number,
-      all: boolean,
-      plain: boolean,
-      scripts: Scripts,
-      read: (received: scripts.Received) => Exit.Exit<ReadonlyArray<Enqueued>, QueueFull>
-    ): Effect.Effect<ReadonlyArray<Enqueued>, QueueFull | RedisError> =>
+      waiting: Omit<Order, "done">,
+      read: (received: scripts.Received) => Exit.Exit<A, QueueFull>
+    ): Effect.Effect<A, QueueFull | RedisError> =>
       Effect.async((resume) => {
         let line = lines.get(name)
         if (line === undefined) {
           line = { waiting: [], sending: false }
           lines.set(name, line)
         }
-        const { waiting } = line
-        const order: Order = {
-          route,
-          jobs,
-          limit,
-          all,
-          plain,
-          scripts,
+        line.waiting.push({
+          ...waiting,
           done: (exit) => resume(Exit.isSuccess(exit) ? read(exit.value) : Exit.failCause(exit.cause))
-        }
-        waiting.push(order)
-        if (!line.sending) send(name, line)
-        return Effect.sync(() => {
-          const i = waiting.indexOf(order)
-          if (i >= 0) waiting.splice(i, 1)
         })
+        if (!line.sending) sendSoon(name, line)
       })
 
     const nextId = (now: number): string => Envelope.makeId(now, process.slice(0, 6), ids++)
 
-    const plantOf: Planter["prepare"] = (operation, definition, job, now, traceparent) => {
-      const prepared = prepare(operation, definition, job)
+    const plantOf: Planter["prepare"] = (operation, definition, payload, options, now, traceparent) => {
+      const prepared = prepare(operation, definition, options)
       if (Either.isLeft(prepared)) return Either.left(prepared.left)
       const compiled = compile(definition)
-      const payload = compiled.encode(operation, job.payload)
-      if (Either.isLeft(payload)) return Either.left(payload.left)
+      const text = compiled.encode(operation, payload)
+      if (Either.isLeft(text)) return Either.left(text.left)
       if (now >= compiled.announcedAt + ANNOUNCED) {
         compiled.announcedAt = now
-        fork(Effect.interruptible(announce(client, definition.name)))
+        fork(announce(client, definition.name))
       }
       const { attempts, due, extras, id, timeout } = prepared.right
       return Either.right({
@@ -419,17 +445,27 @@ export const make = (
             attempts,
             timeout,
             traceparent,
-            group: job.group
+            group: options.group
           },
-          payload.right
+          text.right
         ),
         extras
       })
     }
 
+    /** What became of one job. */
+    const readerOfOne =
+      ({ maxSize = 0, name }: Definition<any, any>, { count }: Compiled<any>, id: string) =>
+      ({ ids, outcomes }: scripts.Received): Exit.Exit<Enqueued, QueueFull> => {
+        const outcome = OUTCOMES[outcomes]
+        if (outcome === undefined) return Exit.fail(new QueueFull({ queue: name, maxSize }))
+        if (outcome !== "duplicate") count.unsafeUpdate(1, [])
+        return Exit.succeed({ id: ids.length === 0 ? id : ids[0]!, outcome })
+      }
+
     /** What became of jobs, with the ids that they were sent with. */
     const readerOf =
-      ({ maxSize = 0, name }: Definition<any, any>, { count }: Compiled<any>, idOf: (i: number) => string) =>
+      ({ maxSize = 0, name }: Definition<any, any>, { count }: Compiled<any>, sent: ReadonlyArray<string>) =>
       ({ ids, outcomes }: scripts.Received): Exit.Exit<ReadonlyArray<Enqueued>, QueueFull> => {
         const result = new Array<Enqueued>(outcomes.length)
         let standIn = 0
@@ -438,7 +474,7 @@ export const make = (
           const letter = outcomes[i]!
           const outcome = OUTCOMES[letter]
           if (outcome === undefined) return Exit.fail(new QueueFull({ queue: name, maxSize }))
-          const id = letter === "d" || letter === "i" ? ids[standIn++]! : idOf(i)
+          const id = hasStandIn(letter) ? ids[standIn++]! : sent[3 * i]!
           if (outcome !== "duplicate") added++
           result[i] = { id, outcome }
         }
@@ -447,10 +483,11 @@ export const make = (
       }
 
     const traced: Planter["traced"] = (queue, count, use) =>
-      Effect.withFiberRuntime((fiber) => {
+      Effect.withFiberRuntime((fiber, { runtimeFlags }) => {
+        const waiter = RuntimeFlags.interruptible(runtimeFlags) ? fiber : undefined
         const now = Context.get(fiber.getFiberRef(DefaultServices.currentServices), Clock.Clock)
           .unsafeCurrentTimeMillis()
-        if (!isTraced(fiber)) return use(now, undefined)
+        if (!isTraced(fiber)) return use(now, undefined, waiter)
         return Effect.useSpan(
           `send ${queue}`,
           {
@@ -464,15 +501,48 @@ export const make = (
               ...(count !== 1 && { "messaging.batch.message_count": count })
             }
           },
-          (span) => Effect.withParentSpan(use(now, traceparentOf(span)), span)
+          (span) => Effect.withParentSpan(use(now, traceparentOf(span), waiter), span)
         )
       })
 
     const add = <A>(
       operation: string,
       definition: Definition<A, any>,
-      jobs: ReadonlyArray<EnqueueOptions & { readonly payload: A }>,
-      all: boolean
+      payload: A,
+      options: EnqueueOptions
+    ): Effect.Effect<Enqueued, PayloadTooLarge | QueueFull | RedisError> => {
+      const { maxSize = 0, name } = definition
+      const settings = settingsOf(definition)
+      if (Either.isLeft(settings)) return Effect.fail(settings.left)
+      return traced(
+        name,
+        1,
+        (now, traceparent, waiter): Effect.Effect<Enqueued, PayloadTooLarge | QueueFull | RedisError> => {
+          const prepared = plantOf(operation, definition, payload, options, now, traceparent)
+          if (Either.isLeft(prepared)) return Effect.fail(prepared.left)
+          const { envelope, extras, id } = prepared.right
+          const compiled = compile(definition)
+          return order(
+            name,
+            {
+              waiter,
+              route: compiled.route,
+              jobs: [id, envelope, extras],
+              all: false,
+              plain: compiled.plain && extras === "",
+              limit: maxSize,
+              scripts: ENQUEUE
+            },
+            readerOfOne(definition, compiled, id)
+          )
+        }
+      )
+    }
+
+    const addAll = <A>(
+      operation: string,
+      definition: Definition<A, any>,
+      jobs: ReadonlyArray<EnqueueOptions & { readonly payload: A }>
     ): Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError> => {
       const { maxSize = 0, name } = definition
       const settings = settingsOf(definition)
@@ -480,12 +550,17 @@ export const make = (
       return traced(
         name,
         jobs.length,
-        (now, traceparent): Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError> => {
+        (
+          now,
+          traceparent,
+          waiter
+        ): Effect.Effect<ReadonlyArray<Enqueued>, PayloadTooLarge | QueueFull | RedisError> => {
           const texts = new Array<string>(jobs.length * 3)
           const compiled = compile(definition)
           let plain = compiled.plain
           for (let i = 0; i < jobs.length; i++) {
-            const prepared = plantOf(operation, definition, jobs[i]!, now, traceparent)
+            const job = jobs[i]!
+            const prepared = plantOf(operation, definition, job.payload, job, now, traceparent)
             if (Either.isLeft(prepared)) return Effect.fail(prepared.left)
             const { envelope, extras, id } = prepared.right
             texts[3 * i] = id
@@ -493,8 +568,11 @@ export const make = (
             texts[3 * i + 2] = extras
             if (extras !== "") plain = false
           }
-          const read = readerOf(definition, compiled, (i) => texts[3 * i]!)
-          return order(name, compiled.route, texts, maxSize, all, plain, ENQUEUE, read)
+          return order(
+            name,
+            { waiter, route: compiled.route, jobs: texts, all: true, plain, limit: maxSize, scripts: ENQUEUE },
+            readerOf(definition, compiled, texts)
+          )
         }
       )
     }
@@ -503,23 +581,25 @@ export const make = (
       nextId,
       prepare: plantOf,
       traced,
-      plant: (definition, scripts, texts) => {
+      plant: (definition, scripts, texts, waiter) => {
         const { maxSize = 0, name } = definition
         const compiled = compile(definition)
-        const read = readerOf(definition, compiled, () => texts[0]!)
-        return Effect.map(order(name, compiled.route, texts, maxSize, true, false, scripts, read), ([first]) => first!)
+        return order(
+          name,
+          { waiter, route: compiled.route, jobs: texts, all: true, plain: false, limit: maxSize, scripts },
+          readerOfOne(definition, compiled, texts[0]!)
+        )
       }
     }
 
     return {
       planter,
-      enqueue: (definition, payload, options = NO_OPTIONS) =>
-        Effect.map(add("Queue.enqueue", definition, [{ ...options, payload }], false), ([first]) => first!),
+      enqueue: (definition, payload, options = NO_OPTIONS) => add("Queue.enqueue", definition, payload, options),
       enqueueAll: (definition, jobs) =>
         jobs.length === 0
           ? Effect.succeed([])
           : jobs.length > MOST_TOGETHER
           ? Effect.fail(inputError("Queue.enqueueAll", "jobs", `${MOST_TOGETHER} jobs at most`, jobs.length))
-          : add("Queue.enqueueAll", definition, jobs, true)
+          : addAll("Queue.enqueueAll", definition, jobs)
     }
   })

@@ -10,9 +10,9 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
-import * as FiberSet from "effect/FiberSet"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import { makeFork } from "../internal/background.js"
 import { type BytesReply, type Connection, Listen, type Message, type Service as Client } from "../RedisClient.js"
 import { RedisConnectionError, type RedisError } from "../RedisError.js"
 import type { Keys } from "./keys.js"
@@ -92,8 +92,7 @@ const decoder = new TextDecoder()
 
 export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const fork = yield* FiberSet.makeRuntime<never>()
-    const run = <A, E>(effect: Effect.Effect<A, E>) => fork(Effect.interruptible(effect))
+    const fork = yield* makeFork
     /** By the marker, as the server knows it. */
     const queues = new Map<string, Queue>()
     /** What the command that waits at present would take. */
@@ -191,7 +190,7 @@ export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, ne
     const start = (): void => {
       if (started) return
       started = true
-      run(Effect.repeat(loop, pauses))
+      fork(Effect.repeat(loop, pauses))
     }
 
     const wait = (marker: string, queue: Queue, waiter: Waiter): void => {

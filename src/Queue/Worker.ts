@@ -110,7 +110,7 @@ class DeadlinePassed extends Data.TaggedError("DeadlinePassed") {}
 /** What an attempt fails with besides the errors of its handler. */
 type OwnFailure = JobTimedOut | JobResultInvalid | DeadlinePassed
 
-const complete = Effect.succeed("c")
+const COMPLETED = "c"
 
 /** The worker has ended an attempt itself. */
 const interrupted = Effect.succeed("")
@@ -342,7 +342,7 @@ export const make = <A, B, E, R>(
       : Envelope.encoderOf(definition, "result", definition.result)
 
     const completed = (job: Taken, attempts: number, value: B): Effect.Effect<string> => {
-      if (encodeResult === undefined) return complete
+      if (encodeResult === undefined) return Effect.succeed(COMPLETED)
       const text = encodeResult("Queue.worker", value)
       return Either.isRight(text)
         ? Effect.succeed(`c${text.right}`)
@@ -457,22 +457,25 @@ export const make = <A, B, E, R>(
       observer?.changed()
       const fiber = forkHandler(
         effectOf(taken, envelope, envelope.payload.right, attempts),
-        (exit) => outcomeOf(taken, attempts, exit)
+        (exit) => {
+          if (Exit.isSuccess(exit) && encodeResult === undefined) return ended(taken, COMPLETED)
+          run(outcomeOf(taken, attempts, exit)).addObserver((outcome) =>
+            ended(taken, Exit.isSuccess(outcome) ? outcome.value : "")
+          )
+        }
       )
       taken.fiber = fiber
       // It may have been cancelled by its own first step.
       if (taken.ended !== undefined) fiber.unsafeInterruptAsFork(FiberId.none)
-      fiber.addObserver((exit) => ended(taken, exit))
     }
 
-    const ended = (taken: Taken, exit: Exit.Exit<string>): void => {
+    const ended = (taken: Taken, outcome: string): void => {
       running.delete(taken)
       observer?.changed()
       const millis = now() - taken.startedAt
       average = average === Infinity ? millis : average * 0.8 + millis * 0.2
       taken.count.seconds.unsafeUpdate(millis / 1000, [])
       if (taken.ended !== "lost") {
-        const outcome = Exit.isSuccess(exit) ? exit.value : ""
         if (outcome !== "") {
           if (outcome.startsWith("c")) taken.count.completed.unsafeUpdate(1, [])
           settled.push(taken.member, outcome)

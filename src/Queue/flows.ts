@@ -359,7 +359,7 @@ export const makeFlows = (client: Client, open: Open, planter: Planter, courier:
       }
       const settings = settingsOf(definition)
       if (Either.isLeft(settings)) return Either.left(settings.left)
-      const prepared = planter.prepare(OPERATION, definition, { ...rest, payload }, now, traceparent)
+      const prepared = planter.prepare(OPERATION, definition, payload, rest, now, traceparent)
       if (Either.isLeft(prepared)) return Either.left(prepared.left)
       const { envelope, extras, id } = prepared.right
       const known = `${definition.name}\0${id}`
@@ -457,10 +457,10 @@ export const makeFlows = (client: Client, open: Open, planter: Planter, courier:
       planter.traced(
         flow.definition.name,
         1,
-        (now, traceparent): Effect.Effect<Enqueued, PayloadTooLarge | QueueFull | RedisError> => {
+        (now, traceparent, waiter): Effect.Effect<Enqueued, PayloadTooLarge | QueueFull | RedisError> => {
           const texts = compile(flow, now, traceparent)
           if (Either.isLeft(texts)) return Effect.fail(texts.left)
-          return Effect.tap(planter.plant(flow.definition, PLANT, texts.right), ({ outcome }) => {
+          return Effect.tap(planter.plant(flow.definition, PLANT, texts.right, waiter), ({ outcome }) => {
             if (outcome === "added") courier.kick(flow.definition.name)
             return Effect.void
           })

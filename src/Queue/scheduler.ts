@@ -9,11 +9,11 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
-import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import { makeFork } from "../internal/background.js"
 import type { Service as Client } from "../RedisClient.js"
 import type { RedisError } from "../RedisError.js"
 import type { Target } from "./controlScripts.js"
@@ -185,7 +185,7 @@ const run = (
  */
 export const make = (client: Client, wakeups: Wakeups, pace: Pace) =>
   Effect.gen(function*() {
-    const fork = yield* FiberSet.makeRuntime<never>()
+    const fork = yield* makeFork
     const runners = new Map<string, { readonly fiber: Fiber.RuntimeFiber<never>; users: number }>()
     return (definition: Definition<any, any>): Effect.Effect<void, never, Scope.Scope> =>
       Effect.asVoid(Effect.acquireRelease(
@@ -194,7 +194,7 @@ export const make = (client: Client, wakeups: Wakeups, pace: Pace) =>
           if (runner === undefined) {
             runner = {
               // It may be called where nothing can be interrupted.
-              fiber: fork(Effect.interruptible(Effect.scoped(run(client, wakeups, pace, definition)))),
+              fiber: fork(Effect.scoped(run(client, wakeups, pace, definition))),
               users: 0
             }
             runners.set(definition.name, runner)

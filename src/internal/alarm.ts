@@ -5,8 +5,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
-import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
+import { type Fork, makeFork } from "./background.js"
 
 /** @internal */
 export interface Alarm {
@@ -15,7 +15,7 @@ export interface Alarm {
   /** Makes sure that it rings at this time, or before. */
   readonly ringBy: (at: number) => void
   /** Runs an effect in the background, until the scope of the alarm closes. */
-  readonly run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.RuntimeFiber<A, E>
+  readonly run: Fork
 }
 
 /**
@@ -26,19 +26,18 @@ export interface Alarm {
 export const make = (ring: () => void): Effect.Effect<Alarm, never, Scope.Scope> =>
   Effect.gen(function*() {
     const clock = yield* Effect.clock
-    const fork = yield* FiberSet.makeRuntime<never>()
+    const run = yield* makeFork
     let ringAt = Infinity
     let sleeping: Fiber.RuntimeFiber<void> | undefined
 
     const self: Alarm = {
       now: () => Number(clock.unsafeCurrentTimeNanos()) / 1e6,
-      // It may be made where nothing can be interrupted, and the end of the scope must not wait for a timer.
-      run: (effect) => fork(Effect.interruptible(effect)),
+      run,
       ringBy: (at) => {
         if (at >= ringAt) return
         ringAt = at
         const previous = sleeping
-        sleeping = self.run(
+        sleeping = run(
           // A timer that ends a little early would be set again for next to nothing.
           Effect.map(clock.sleep(Duration.millis(Math.max(0, Math.ceil(at - self.now())))), () => {
             ringAt = Infinity

@@ -9,7 +9,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
-import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
@@ -25,6 +24,7 @@ import type {
   TrackedServer
 } from "../RedisClient.js"
 import { RedisConnectionError, type RedisError, RedisTimeoutError } from "../RedisError.js"
+import { makeFork } from "./background.js"
 import { mayPass } from "./mayPass.js"
 import { invalidationOutages } from "./metrics.js"
 import { hashSlot, SLOTS } from "./slot.js"
@@ -252,16 +252,15 @@ export const make = (options: Options): Effect.Effect<Invalidations, never, Scop
     const heartbeat = Math.ceil(timeout / 2)
     const listeners = new Set<Listener>()
     const nodes = new Map<string, Node>()
-    const fork = yield* FiberSet.makeRuntime<never>()
+    const fork = yield* makeFork
     let stopListening: (() => void) | undefined
     let probes = 0
     let closed = false
 
     const unavailable = (detail: string) => new RedisConnectionError({ target, reason: "unavailable", detail })
 
-    /** The client may be made where nothing can be interrupted, and its end must not wait for a timer. */
     const run = (node: Node, effect: Effect.Effect<void, RedisError>): Fiber.RuntimeFiber<void, RedisError> => {
-      const fiber = fork(Effect.interruptible(effect))
+      const fiber = fork(effect)
       node.fibers.add(fiber)
       fiber.addObserver(() => node.fibers.delete(fiber))
       return fiber

@@ -2,12 +2,12 @@
  * All subscriptions of a client over what a driver has for them: counts references, fans out, restores after an outage.
  */
 import * as Effect from "effect/Effect"
-import * as FiberSet from "effect/FiberSet"
 import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import type { DriverSubscriber, Gap, Message, SubscriptionKind } from "../RedisClient.js"
 import type { RedisError } from "../RedisError.js"
+import { makeFork } from "./background.js"
 import { mayPass } from "./mayPass.js"
 import { messagesDropped, subscriptionGaps } from "./metrics.js"
 import { hashSlot } from "./slot.js"
@@ -150,9 +150,7 @@ export const make = (
         for (const entry of each.values()) if (concerns(entry.kind, entry.name)) f(entry)
       }
     }
-    const fork = yield* FiberSet.makeRuntime<never>()
-    // The client may be made where nothing can be interrupted, and its end must not wait for a timer.
-    const run = <A, E>(effect: Effect.Effect<A, E>) => fork(Effect.interruptible(effect))
+    const fork = yield* makeFork
 
     /** Subscribing twice is the same as once, so a lost confirmation is no reason to give up. */
     const subscribeName = (entry: Entry) =>
@@ -284,7 +282,7 @@ export const make = (
           if (group === undefined) groups.set(entry.group, [lost])
           else group.push(lost)
         })
-        for (const group of groups.values()) run(restore(group))
+        for (const group of groups.values()) fork(restore(group))
       }
     })
 

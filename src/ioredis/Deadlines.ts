@@ -18,7 +18,7 @@ export class Deadlines {
   add(request: Request): void {
     if (request.timeout === this.usual) {
       // Answered ones leave here, so that the queue is never longer than what is unanswered, and its first one.
-      while (this.head !== undefined && this.head.settled) this.head = this.head.next
+      while (this.head !== undefined && this.head.settled) this.leave(this.head)
       if (this.head === undefined || this.tail === undefined) this.head = request
       else this.tail.next = request
       this.tail = request
@@ -35,6 +35,12 @@ export class Deadlines {
       }, Math.max(1, Math.ceil(request.timeout)))
       request.timer.unref()
     }
+  }
+
+  /** Without its next one: an old request that is garbage would keep the young ones behind it from being collected. */
+  private leave(first: Request): void {
+    this.head = first.next
+    first.next = undefined
   }
 
   private arm(millis: number): void {
@@ -54,7 +60,7 @@ export class Deadlines {
     const expired: Array<Request> = []
     while (this.head !== undefined && (this.head.settled || this.head.issuedAt + this.usual <= now)) {
       if (!this.head.settled) expired.push(this.head)
-      this.head = this.head.next
+      this.leave(this.head)
     }
     if (this.head === undefined) this.tail = undefined
     else this.arm(this.head.issuedAt + this.usual - now)

@@ -53,12 +53,15 @@ interface Answer {
   readonly id?: number
   readonly result?: Params
   readonly error?: { readonly message: string }
+  readonly method?: string
+  readonly params?: any
+  readonly sessionId?: string
 }
 
 type Send = (method: string, params?: Params, session?: string) => Effect.Effect<any, ChromiumError>
 
-/** Messages end with a zero byte. */
-const speak = (output: Writable, input: Readable): Send => {
+/** Messages end with a zero byte. What is no answer to a question is told to `hear`. */
+const speak = (output: Writable, input: Readable, hear: (event: Answer) => void): Send => {
   const waiting = new Map<number, (answer: Effect.Effect<unknown, ChromiumError>) => void>()
   let last = 0
   let rest = ""
@@ -67,7 +70,9 @@ const speak = (output: Writable, input: Readable): Send => {
     const messages = (rest + chunk).split("\0")
     rest = messages.pop() ?? ""
     for (const message of messages) {
-      const { error, id = 0, result } = JSON.parse(message) as Answer
+      const answer = JSON.parse(message) as Answer
+      const { error, id = 0, result } = answer
+      if (id === 0) hear(answer)
       waiting.get(id)?.(error === undefined ? Effect.succeed(result) : new ChromiumError(error))
       waiting.delete(id)
     }
@@ -103,13 +108,42 @@ export interface Page {
   /** Presses the mouse in the middle of an element. */
   readonly click: (selector: string) => Effect.Effect<void, ChromiumError>
   readonly cookies: Effect.Effect<ReadonlyArray<Cookie>, ChromiumError>
+  /** Shows it in a window of this size, to somebody who likes it light or dark. */
+  readonly look: (how: {
+    readonly width: number
+    readonly height: number
+    readonly scheme?: "light" | "dark" | undefined
+  }) => Effect.Effect<void, ChromiumError>
+  /** All of it as a PNG. */
+  readonly picture: Effect.Effect<Buffer, ChromiumError>
+  /** What its console says is wrong, and what its scripts have thrown. */
+  readonly problems: Effect.Effect<ReadonlyArray<string>>
+}
+
+/** What is wrong, if an event says so. */
+const problemOf = ({ method, params }: Answer): Option.Option<string> => {
+  switch (method) {
+    case "Runtime.exceptionThrown":
+      return Option.some(params.exceptionDetails.exception?.description ?? params.exceptionDetails.text)
+    case "Runtime.consoleAPICalled":
+      return params.type === "error" || params.type === "assert"
+        ? Option.some(JSON.stringify(params.args))
+        : Option.none()
+    case "Log.entryAdded":
+      return params.entry.level === "error"
+        ? Option.some(`${params.entry.text} ${params.entry.url ?? ""}`)
+        : Option.none()
+    default:
+      return Option.none()
+  }
 }
 
 export interface Browser {
-  readonly open: (url: string) => Effect.Effect<Page, ChromiumError>
+  /** A page that is closed with the scope. */
+  readonly open: (url: string) => Effect.Effect<Page, ChromiumError, Scope.Scope>
 }
 
-const pageOf = (send: Send, session: string): Page => {
+const pageOf = (send: Send, session: string, problems: ReadonlyArray<string>): Page => {
   const call = (method: string, params?: Params) => send(method, params, session)
   const evaluate: Page["evaluate"] = (expression) =>
     Effect.flatMap(
@@ -149,7 +183,19 @@ const pageOf = (send: Send, session: string): Page => {
     until,
     click,
     type: (selector, text) => Effect.zipRight(click(selector), Effect.asVoid(call("Input.insertText", { text }))),
-    cookies: Effect.map(call("Network.getCookies"), ({ cookies }) => cookies)
+    cookies: Effect.map(call("Network.getCookies"), ({ cookies }) => cookies),
+    look: ({ height, scheme = "light", width }) =>
+      Effect.zipRight(
+        call("Emulation.setDeviceMetricsOverride", { width, height, deviceScaleFactor: 1, mobile: width < 600 }),
+        Effect.asVoid(
+          call("Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value: scheme }] })
+        )
+      ),
+    picture: Effect.map(
+      call("Page.captureScreenshot", { captureBeyondViewport: true }),
+      ({ data }) => Buffer.from(data, "base64")
+    ),
+    problems: Effect.sync(() => [...problems])
   }
 }
 
@@ -181,14 +227,28 @@ export const start: Effect.Effect<Browser, ChromiumError, Scope.Scope> = Effect.
       })
   )
   child.on("error", () => {})
-  const send = speak(child.stdio[3] as Writable, child.stdio[4] as Readable)
+  const problems = new Map<string, Array<string>>()
+  const send = speak(
+    child.stdio[3] as Writable,
+    child.stdio[4] as Readable,
+    (event) => Option.map(problemOf(event), (problem) => problems.get(event.sessionId ?? "")?.push(problem))
+  )
   return {
     open: (url) =>
       Effect.gen(function*() {
-        const { browserContextId } = yield* send("Target.createBrowserContext")
-        const { targetId } = yield* send("Target.createTarget", { url, browserContextId, width: 1200, height: 900 })
+        const { browserContextId } = yield* Effect.acquireRelease(
+          send("Target.createBrowserContext"),
+          ({ browserContextId }) => Effect.ignore(send("Target.disposeBrowserContext", { browserContextId }))
+        )
+        const blank = { url: "about:blank", browserContextId, width: 1200, height: 900 }
+        const { targetId } = yield* send("Target.createTarget", blank)
         const { sessionId } = yield* send("Target.attachToTarget", { targetId, flatten: true })
-        const page = pageOf(send, sessionId)
+        const wrong: Array<string> = []
+        problems.set(sessionId, wrong)
+        const page = pageOf(send, sessionId, wrong)
+        yield* send("Runtime.enable", {}, sessionId)
+        yield* send("Log.enable", {}, sessionId)
+        yield* send("Page.navigate", { url }, sessionId)
         yield* page.until("document.readyState === 'complete' && location.protocol.startsWith('http')")
         return page
       })

@@ -2,7 +2,11 @@ import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Exit, Layer, Logger, LogLevel, Redacted, Schedule, Scope } from "effect"
 import {
   Cache,
+  CacheInvalidator,
+  ChatRoom,
+  ConsumerGroup,
   Counter,
+  EventBus,
   EventStore,
   Geo,
   Leaderboard,
@@ -12,15 +16,20 @@ import {
   PubSub,
   Queue,
   RateLimiter,
+  ReadWriteLock,
   RedisClient,
   type RedisError,
   RedisTest,
   RedisTestServer,
+  Semaphore,
   Session,
+  Stream,
   UniqueCounter
 } from "effect-redis-kit"
 import * as IoRedis from "effect-redis-kit/IoRedis"
 import { inject } from "vitest"
+import { backstage } from "../../examples/box-office/backstage.js"
+import { putOnMap } from "../../examples/box-office/discover.js"
 import { everythingChanged, openCatalogue } from "../../examples/box-office/live.js"
 import { buy, type Sale } from "../../examples/box-office/sale.js"
 import { plan, type Row, type Venue } from "../../examples/box-office/venues.js"
@@ -31,6 +40,8 @@ const quiet = Logger.minimumLogLevel(LogLevel.None)
 
 const services = Layer.mergeAll(
   Cache.layer,
+  ChatRoom.layer,
+  ConsumerGroup.layer,
   Counter.layer,
   EventStore.layer,
   Geo.layer,
@@ -39,9 +50,12 @@ const services = Layer.mergeAll(
   Presence.layer,
   Queue.layer,
   RateLimiter.layer,
+  ReadWriteLock.layer,
+  Semaphore.layer,
   Session.layer,
+  Stream.layer,
   UniqueCounter.layer,
-  Layer.provideMerge(Notifications.layer, PubSub.layer)
+  Layer.provideMerge(Layer.mergeAll(CacheInvalidator.layer, EventBus.layer, Notifications.layer), PubSub.layer)
 )
 
 /** A process: what is in the layers is its own. */
@@ -410,6 +424,104 @@ for (const { name, processes } of drivers) {
         }
       }))
 
+    test("tells what happens: the ticker, the lobby, who is refused, and the board", () =>
+      Effect.gen(function*() {
+        const sale = saleOf(3, 60)
+        const [venue, other] = sale.venues
+        const { here, processes: [first, second], there } = yield* open(sale)
+        yield* Effect.provide(Effect.all([putOnMap(sale), backstage(sale)]), first)
+        yield* Effect.provide(backstage(sale), second)
+        const ada = yield* buyer(here, "ada")
+        const page = yield* listen(new Visitor(there))
+        yield* eventually(() => assert.strictEqual(page.last("redis")?.up, true))
+
+        // An order, everywhere.
+        const { body: order } = yield* ada.order(venue, "A", 2)
+        const ticked = { order: order.id, venue: venue.id, city: venue.city, seats: order.seats, price: order.price }
+        yield* eventually(() => assert.deepInclude(page.last("tick"), ticked))
+        const { body: ticks } = yield* new Visitor(there).ask("/api/ticker")
+        assert.deepStrictEqual(ticks, [page.last("tick")])
+        yield* eventually(() => {
+          const { best, dearest, log, orders, popular, revenue, tickets, venues } = page.last("board")
+          assert.deepStrictEqual({ orders, revenue, tickets }, { orders: 1, revenue: order.price, tickets: 2 })
+          assert.deepStrictEqual(log, { revenue: order.price, behind: 0 })
+          assert.deepStrictEqual(venues.map(([, tickets]: [string, number]) => tickets), [2, 0, 0])
+          assert.deepStrictEqual(best, [{ rank: 1, venue: venue.id, city: venue.city, tickets: 2 }])
+          assert.deepStrictEqual(dearest, [{ rank: 1, price: order.price, city: venue.city, seats: 2 }])
+          assert.deepStrictEqual(popular, [])
+        })
+
+        // Words, once for each id.
+        const say = (visitor: Visitor, words: unknown, id?: string) => visitor.ask("/api/lobby", { words, id })
+        assert.strictEqual((yield* say(new Visitor(here), "hello")).status, 401)
+        assert.strictEqual((yield* say(ada, "hello", "once-upon-a-time")).status, 204)
+        assert.strictEqual((yield* say(ada, "hello", "once-upon-a-time")).status, 204)
+        for (const words of ["", " ", 7, "x".repeat(281)]) {
+          assert.strictEqual((yield* say(yield* buyer(here, "bob"), words)).status, 400)
+        }
+        yield* eventually(() => assert.deepInclude(page.last("said"), { who: "ada", words: "hello" }))
+        const more = [..."abcdefgh"]
+        for (const words of more) assert.strictEqual((yield* say(ada, words)).status, 204)
+        assert.strictEqual((yield* say(ada, "i")).status, 429)
+        yield* eventually(() => assert.strictEqual(page.last("said").words, "h"))
+        assert.deepStrictEqual(
+          page.events.flatMap(({ data, name }) => name === "said" ? [data.words] : []),
+          ["hello", ...more]
+        )
+        const late = yield* listen(new Visitor(here))
+        yield* eventually(() => assert.strictEqual(late.last("said")?.words, "h"))
+        yield* eventually(() => assert.deepInclude(page.last("news"), { policy: "words-per-buyer", who: "ada" }))
+
+        // Who orders too much is named, and an address is not.
+        for (let n = 0; n < 5; n++) yield* ada.order(other!, "A")
+        yield* eventually(() => assert.deepInclude(page.last("news"), { policy: "orders-per-buyer", who: "ada" }))
+        assert.isAbove(page.last("news").retryAfter, 0)
+
+        // Stock is taken when somebody asks, of all processes.
+        assert.strictEqual((yield* new Visitor(here).ask("/api/stock-take", {})).status, 401)
+        assert.strictEqual((yield* ada.ask("/api/stock-take", {})).status, 204)
+        yield* eventually(() => {
+          const { stock } = page.last("board")
+          assert.deepInclude(stock, { orders: 5, problems: [] })
+        })
+
+        // Where else to go.
+        const near = (id: string) => Effect.map(ada.ask(`/api/venues/${id}/neighbours`), ({ body }) => body)
+        assert.deepStrictEqual(
+          (yield* near(venue.id)).map(({ venue }: { readonly venue: string }) => venue).toSorted(),
+          sale.venues.slice(1).map(({ id }) => id).toSorted()
+        )
+        assert.strictEqual((yield* ada.ask("/api/venues/atlantis/neighbours")).status, 404)
+        // As soon as a venue has sold out, no process names it.
+        for (const row of other!.rows) {
+          yield* Effect.provide(
+            Effect.ignore(Effect.forEach(row.seats, () => buyAs(sale, other!, row, 1))),
+            second
+          )
+        }
+        let names = yield* near(venue.id)
+        while (names.length > 1) names = yield* near(venue.id)
+        assert.strictEqual(names[0].venue, sale.venues[2]!.id)
+      }))
+
+    test("serves the page with a policy, and says when it has not changed", () =>
+      Effect.gen(function*() {
+        const { here } = yield* open(saleOf(1, 8))
+        const get = (path: string, headers: Record<string, string> = {}) =>
+          Effect.promise(() => fetch(`http://127.0.0.1:${here}${path}`, { headers }))
+        for (const [path, type] of [["/", "html"], ["/page.css", "css"], ["/page.js", "javascript"]] as const) {
+          const whole = yield* get(path)
+          assert.strictEqual(whole.status, 200)
+          assert.strictEqual(whole.headers.get("content-type"), `text/${type}; charset=utf-8`)
+          assert.include(whole.headers.get("content-security-policy"), "default-src 'none'")
+          assert.strictEqual(whole.headers.get("x-content-type-options"), "nosniff")
+          const etag = whole.headers.get("etag") ?? ""
+          assert.isNotEmpty(yield* Effect.promise(() => whole.text()))
+          assert.strictEqual((yield* get(path, { "if-none-match": etag })).status, 304)
+          assert.strictEqual((yield* get(path, { "if-none-match": "\"other\"" })).status, 200)
+        }
+      }))
+
     test("refuses what makes no sense, and what other sites send", () =>
       Effect.gen(function*() {
         const sale = saleOf(1, 8)
@@ -426,6 +538,8 @@ for (const { name, processes } of drivers) {
         const evil = { origin: "https://evil.example" }
         assert.strictEqual((yield* ada.ask("/api/orders", { venue: venue.id, row: "A", party: 1 }, evil)).status, 403)
         assert.strictEqual((yield* ada.ask("/api/logout-everywhere", {}, evil)).status, 403)
+        assert.strictEqual((yield* ada.ask("/api/stock-take", {}, evil)).status, 403)
+        assert.strictEqual((yield* ada.ask("/api/lobby", { words: "hello" }, evil)).status, 403)
         assert.strictEqual((yield* ada.ask("/api/me")).status, 200)
         assert.strictEqual((yield* ada.ask("/health")).body.healthy, true)
       }))
@@ -473,6 +587,18 @@ describe("the box office over HTTP, when Redis is away", () => {
       yield* eventually(() => assert.isDefined(page.last("reload")))
       const { body } = yield* (yield* buyer(port, "ada")).order(sale.venues[0], "A")
       yield* eventually(() => assert.deepStrictEqual(page.last("sold")?.seats, body.seats))
+    }))
+
+  test("pages are told that Redis is away, and that it is back", () =>
+    Effect.gen(function*() {
+      const server = yield* RedisTestServer.RedisTestServer
+      const page = yield* listen(new Visitor(yield* serve(saleOf(1, 8), 0)))
+      yield* eventually(() => assert.strictEqual(page.last("redis")?.up, true))
+      // It answers, and refuses everything.
+      yield* server.become("loading")
+      yield* eventually(() => assert.strictEqual(page.last("redis").up, false))
+      yield* server.become("normal")
+      yield* eventually(() => assert.strictEqual(page.last("redis").up, true))
     }))
 
   test("a port that is taken is an error", () =>

@@ -5,7 +5,9 @@ import { HttpApi, HttpApiEndpoint, HttpApiGroup, HttpApiMiddleware, HttpApiSchem
 import { Schema } from "effect"
 import { RateLimits, SameOrigin, Sessions } from "effect-redis-kit/http"
 import { Listing } from "../live.js"
+import { Words } from "../lobby.js"
 import { Order } from "../sale.js"
+import { Ticked } from "../ticker.js"
 import { sections } from "../venues.js"
 
 /** There is no such venue, or no such row in it. */
@@ -47,6 +49,13 @@ export class Near extends Schema.Class<Near>("Near")({
   kilometres: Schema.Number,
   /** How many seats are free. */
   free: Schema.Int
+}) {}
+
+/** Where else to go. */
+export class Neighbour extends Schema.Class<Neighbour>("Neighbour")({
+  venue: Schema.String,
+  city: Schema.String,
+  kilometres: Schema.Number
 }) {}
 
 /** A venue that many look at. */
@@ -103,6 +112,21 @@ export class QueueView extends Schema.Class<QueueView>("QueueView")({
   running: Schema.Array(Schema.Struct({ id: Schema.String, progress: Schema.Unknown }))
 }) {}
 
+/** An order that was made, without who made it. */
+export class Tick extends Ticked.extend<Tick>("Tick")({
+  id: Schema.String,
+  /** In milliseconds. */
+  at: Schema.Number
+}) {}
+
+/** How often a buyer may say something. */
+export class TalkLimit extends HttpApiMiddleware.Tag<TalkLimit>()("TalkLimit", { failure: RateLimits.Failure }) {}
+
+/** How often somebody may ask for a stock-take. */
+export class StockTakeLimit
+  extends HttpApiMiddleware.Tag<StockTakeLimit>()("StockTakeLimit", { failure: RateLimits.Failure })
+{}
+
 /** How often an address may log in. */
 export class LoginLimit extends HttpApiMiddleware.Tag<LoginLimit>()("LoginLimit", { failure: RateLimits.Failure }) {}
 
@@ -117,6 +141,12 @@ const Catalogue = HttpApiGroup.make("catalogue")
       .addSuccess(Seats)
       .addError(NotFound)
       .middleware(Sessions.Attached)
+  )
+  .add(
+    HttpApiEndpoint.get("neighbours", "/venues/:id/neighbours")
+      .setPath(Schema.Struct({ id: Schema.String }))
+      .addSuccess(Schema.Array(Neighbour))
+      .addError(NotFound)
   )
   .add(
     HttpApiEndpoint.get("near", "/near")
@@ -153,6 +183,12 @@ const Orders = HttpApiGroup.make("orders")
       .middleware(RateLimits.RateLimit)
       .middleware(Sessions.Authenticated)
   )
+  .add(HttpApiEndpoint.get("ticker", "/ticker").addSuccess(Schema.Array(Tick)))
+  .add(
+    HttpApiEndpoint.post("takeStock", "/stock-take")
+      .middleware(StockTakeLimit)
+      .middleware(Sessions.Authenticated)
+  )
   .add(HttpApiEndpoint.get("limits", "/limits").addSuccess(Limits).middleware(Sessions.Attached))
   .addError(Unavailable)
 
@@ -163,6 +199,19 @@ const Mailing = HttpApiGroup.make("mails")
     HttpApiEndpoint.post("sendAgain", "/mails/:order")
       .setPath(Schema.Struct({ order: Schema.String }))
       .addError(NotFound)
+      .middleware(Sessions.Authenticated)
+  )
+  .addError(Unavailable)
+
+const Lobby = HttpApiGroup.make("lobby")
+  .add(
+    HttpApiEndpoint.post("say", "/lobby")
+      .setPayload(Schema.Struct({
+        words: Words,
+        /** Of the page, so that what is sent twice is said once. */
+        id: Schema.optional(Schema.String.pipe(Schema.pattern(/^[\w-]{8,64}$/)))
+      }))
+      .middleware(TalkLimit)
       .middleware(Sessions.Authenticated)
   )
   .addError(Unavailable)
@@ -185,6 +234,7 @@ export const Api = HttpApi.make("box-office")
   .add(Catalogue)
   .add(Orders)
   .add(Mailing)
+  .add(Lobby)
   .add(Account)
   .prefix("/api")
   .middleware(SameOrigin.SameOrigin)

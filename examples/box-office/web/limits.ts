@@ -1,30 +1,15 @@
 /**
- * How much one buyer and one address may order. Both are used, or none of them.
+ * The limits of the API. Orders are charged to the buyer and to the address: both are used, or none of them.
  */
-import { Duration, Effect, Layer, Option } from "effect"
-import { RateLimiter } from "effect-redis-kit"
+import { Clock, Duration, Effect, Layer, Option } from "effect"
+import { type EventBus, RateLimiter } from "effect-redis-kit"
 import { ClientAddress, RateLimits, Sessions } from "effect-redis-kit/http"
-import { LoginLimit } from "./api.js"
-
-const PerBuyer = RateLimiter.policy({
-  name: "orders-per-buyer",
-  limit: 5,
-  window: "1 minute",
-  algorithm: "sliding-window"
-})
-
-const PerAddress = RateLimiter.policy({
-  name: "orders-per-address",
-  limit: 20,
-  window: "1 minute",
-  algorithm: "sliding-window"
-})
-
-const Logins = RateLimiter.policy({ name: "logins", limit: 30, window: "1 minute" })
+import { Logins, PerAddress, PerBuyer, StockTakes, Talk, tellRefusal } from "../limits.js"
+import type { Sale } from "../sale.js"
+import { LoginLimit, StockTakeLimit, TalkLimit } from "./api.js"
 
 const address = ClientAddress.fromRequest()
 
-/** Orders are charged to the buyer and to the address. */
 const orders = RateLimits.layerApi(RateLimits.RateLimit, {
   charge: Effect.gen(function*() {
     const session = yield* Effect.serviceOption(Sessions.CurrentSession)
@@ -39,7 +24,52 @@ const logins = RateLimits.layerApi(LoginLimit, {
   charge: Effect.map(address, (id) => ({ policy: Logins, id }))
 })
 
-export const limits = Layer.merge(orders, logins)
+const talk = RateLimits.layerApi(TalkLimit, {
+  charge: Effect.gen(function*() {
+    const session = yield* Effect.serviceOption(Sessions.CurrentSession)
+    return { policy: Talk, id: Option.match(session, { onNone: () => "", onSome: ({ userId }) => userId }) }
+  })
+})
+
+/** All processes and all who ask have one limit. */
+const stockTakes = (sale: Sale) =>
+  RateLimits.layerApi(StockTakeLimit, { charge: Effect.succeed({ policy: StockTakes, id: sale.id }) })
+
+/** At most so often a process tells of refusals: they are what is many when somebody attacks. */
+const TELL_EVERY = 100
+
+/** The same limits, which tell who was refused. */
+const telling = (sale: Sale) =>
+  Layer.effect(
+    RateLimiter.RateLimiter,
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.RateLimiter
+      const context = yield* Effect.context<EventBus.EventBus>()
+      let told = -Infinity
+      const tell = (decision: RateLimiter.Decision, id: string | undefined) =>
+        Effect.gen(function*() {
+          if (decision.allowed) return
+          const now = yield* Clock.currentTimeMillis
+          if (now - told < TELL_EVERY) return
+          told = now
+          const isName = decision.policy === PerBuyer.name || decision.policy === Talk.name
+          yield* tellRefusal(sale, decision, isName && id !== undefined ? id : "somebody")
+        }).pipe(Effect.provide(context))
+      return RateLimiter.RateLimiter.of({
+        ...limiter,
+        consume: (policy, id, options) =>
+          Effect.tap(limiter.consume(policy, id, options), (decision) => tell(decision, id)),
+        consumeAll: (requests) =>
+          Effect.tap(
+            limiter.consumeAll(requests),
+            (decision) => tell(decision, requests.find(({ policy }) => policy.name === decision.policy)?.id)
+          )
+      })
+    })
+  )
+
+export const limits = (sale: Sale) =>
+  Layer.mergeAll(orders, logins, talk, stockTakes(sale)).pipe(Layer.provide(telling(sale)))
 
 const left = (policy: RateLimiter.Policy, id: string) =>
   Effect.map(RateLimiter.check(policy, id), ({ limit, policy, remaining, resetAfter }) => ({

@@ -1,21 +1,22 @@
 /**
  * The box office over HTTP: the API, the page, and what happens while it is open.
  */
-import { HttpApiBuilder, HttpLayerRouter, HttpServer, HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { HttpApiBuilder, HttpLayerRouter, HttpServer, HttpServerRequest } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { Context, Data, Effect, Layer, Option } from "effect"
 import { Health, SameOrigin, Sessions } from "effect-redis-kit/http"
-import { readFileSync } from "node:fs"
 import { createServer } from "node:http"
-import { createRequire } from "node:module"
-import { dirname, join } from "node:path"
 import { listings, soldSeats } from "../catalogue.js"
-import { near, popular, viewed } from "../discover.js"
+import { askForStockTake } from "../chores.js"
+import { findNeighbours, near, popular, viewed } from "../discover.js"
 import { buy, type Sale } from "../sale.js"
+import { lastTicks } from "../ticker.js"
 import { account, changed, Cookie } from "./account.js"
 import { Api, NotFound, NotSold, Unavailable } from "./api.js"
-import { countVisitors, events } from "./events.js"
+import { events, linkOf, openFeeds } from "./events.js"
+import { file } from "./files.js"
 import { leftOf, limits } from "./limits.js"
+import { lobby } from "./lobby.js"
 import { mails } from "./mails.js"
 import { orUnavailable } from "./unavailable.js"
 
@@ -34,30 +35,43 @@ const visitor = Effect.gen(function*() {
 
 const catalogue = (sale: Sale) =>
   HttpApiBuilder.group(Api, "catalogue", (handlers) =>
-    handlers
-      .handle("venues", () =>
-        orUnavailable(Effect.catchTag(listings(sale), "CacheLookupTimeout", () => new Unavailable())))
-      .handle("seats", ({ path }) =>
-        Effect.gen(function*() {
-          const venue = yield* venueOf(sale, path.id)
-          yield* viewed(sale, venue, yield* visitor)
-          const sold = new Set(yield* soldSeats(sale, venue))
-          const rows = venue.rows.map((row) => ({
-            ...row,
-            seats: row.seats.map((id) => ({ id, sold: sold.has(id) }))
-          }))
-          return { venue: venue.id, rows }
-        }).pipe(orUnavailable))
-      .handle("near", ({ urlParams: { latitude, limit, longitude, seats } }) =>
-        orUnavailable(
-          Effect.map(near(sale, { longitude, latitude }, { limit, seats }), (all) =>
-            all.map(({ free, kilometres, venue: { city, id } }) => ({ venue: id, city, kilometres, free })))
-        ))
-      .handle("popular", ({ urlParams: { limit } }) =>
-        orUnavailable(
-          Effect.map(popular(sale, limit), (all) =>
-            all.map(({ venue: { city, id }, views, visitors }) => ({ venue: id, city, views, visitors })))
-        )))
+    Effect.gen(function*() {
+      const neighbours = yield* findNeighbours(sale)
+      return handlers
+        .handle(
+          "venues",
+          () => orUnavailable(Effect.catchTag(listings(sale), "CacheLookupTimeout", () => new Unavailable()))
+        )
+        .handle("seats", ({ path }) =>
+          Effect.gen(function*() {
+            const venue = yield* venueOf(sale, path.id)
+            yield* viewed(sale, venue, yield* visitor)
+            const sold = new Set(yield* soldSeats(sale, venue))
+            const rows = venue.rows.map((row) => ({
+              ...row,
+              seats: row.seats.map((id) => ({ id, sold: sold.has(id) }))
+            }))
+            return { venue: venue.id, rows }
+          }).pipe(orUnavailable))
+        .handle("near", ({ urlParams: { latitude, limit, longitude, seats } }) =>
+          orUnavailable(
+            Effect.map(
+              near(sale, { longitude, latitude }, { limit, seats }),
+              (all) => all.map(({ free, kilometres, venue: { city, id } }) => ({ venue: id, city, kilometres, free }))
+            )
+          ))
+        .handle("popular", ({ urlParams: { limit } }) =>
+          orUnavailable(
+            Effect.map(popular(sale, limit), (all) =>
+              all.map(({ venue: { city, id }, views, visitors }) => ({ venue: id, city, views, visitors })))
+          ))
+        .handle("neighbours", ({ path }) =>
+          Effect.gen(function*() {
+            const { id } = yield* venueOf(sale, path.id)
+            const found = yield* neighbours.get(id)
+            return found.map(({ kilometres, venue: { city, id } }) => ({ venue: id, city, kilometres }))
+          }).pipe(orUnavailable))
+    }))
 
 const orders = (sale: Sale) =>
   HttpApiBuilder.group(Api, "orders", (handlers) =>
@@ -91,29 +105,29 @@ const orders = (sale: Sale) =>
           }),
           orUnavailable
         ))
+      .handle("ticker", () => orUnavailable(lastTicks(sale, 20)))
+      .handle("takeStock", () => orUnavailable(askForStockTake(sale)))
       .handle("limits", () =>
         Effect.flatMap(Sessions.MaybeSession, (session) =>
           orUnavailable(leftOf(Option.map(session, ({ userId }) => userId))))))
 
-/** One file with its style and its script, beside this one in the sources. */
-const page = () => {
-  const project = dirname(createRequire(import.meta.url).resolve("effect-redis-kit/package.json"))
-  return HttpServerResponse.html(readFileSync(join(project, "examples/box-office/web/page.html"), "utf8"))
-}
-
 const routes = (sale: Sale) =>
   HttpLayerRouter.use((router) =>
     Effect.gen(function*() {
-      yield* router.add("GET", "/", page())
-      yield* router.add("GET", "/api/events", events(sale, yield* countVisitors(sale)))
+      yield* router.add("GET", "/", file("page.html"))
+      yield* router.add("GET", "/page.css", file("page.css"))
+      yield* router.add("GET", "/page.js", file("page.js"))
+      const feeds = yield* openFeeds(sale)
+      yield* router.add("GET", "/api/events", events(sale, feeds))
+      yield* router.add("GET", "/api/link", linkOf(feeds))
     })
   )
 
 const app = (sale: Sale) =>
   Layer.mergeAll(HttpLayerRouter.addHttpApi(Api), routes(sale), Health.layerRouter()).pipe(
-    Layer.provide([catalogue(sale), orders(sale), mails(sale), account]),
+    Layer.provide([catalogue(sale), orders(sale), mails(sale), lobby(sale), account]),
     Layer.provide([
-      limits,
+      limits(sale),
       Sessions.layerApi(Sessions.Authenticated, Sessions.requireAuth(Cookie)),
       Sessions.layerApi(Sessions.Attached, Sessions.attach(Cookie)),
       SameOrigin.layerApi(SameOrigin.SameOrigin)
