@@ -47,6 +47,9 @@ const PAGE = 200
 /** How many elements of the channel are looked at together. */
 const CHUNK = 256
 
+/** How often an answer that knows less than was told is asked for again, 200 ms apart. */
+const PATIENCE = 25
+
 export const make = <A>(
   client: Client,
   room: scripts.Room,
@@ -71,6 +74,11 @@ export const make = <A>(
       const { epoch, offset } = yield* client.eval(scripts.before, room, 0, 1)
       if (epoch !== "") position = { epoch, offset }
     }
+
+    /** The last message that was told of and not taken, and whether the last answer did not know it. */
+    let told: Position = { epoch: "", offset: 0 }
+    let stale = false
+    let patience = 0
 
     const lost = (elements: Array<Element<A>>, reason: HistoryLost["reason"], missed: Option.Option<number>) => {
       losses.unsafeUpdate(1, [])
@@ -103,7 +111,11 @@ export const make = <A>(
         sentAt = at
         elements.push(decode(position, at, body))
       }
-      if (position.offset >= offset) {
+      // Who knows less than what was told already may be an old master, which does not know yet that it is none any more.
+      stale = position.epoch === told.epoch && offset < told.offset && patience-- > 0
+      if (stale) {
+        recovered += entries.length
+      } else if (position.offset >= offset) {
         behind = false
         if (outage) {
           outage = false
@@ -123,6 +135,7 @@ export const make = <A>(
 
     const miss = () => {
       behind = true
+      patience = PATIENCE
       outage = true
       recoveries.unsafeUpdate(1, [])
     }
@@ -136,19 +149,22 @@ export const make = <A>(
           continue
         }
         const { payload } = one
-        const stored = /^message (\S+) (\d{1,15}) (\d{1,15}) ([^]*)$/.exec(payload)
+        const stored = /^message (\S+) (\d{1,15}) (\d{1,15}) (\d{1,15}) ([^]*)$/.exec(payload)
         if (stored !== null) {
           // What comes behind a hole is in the history as well.
           if (behind) continue
-          const [, epoch = "", number, millis, body = ""] = stored
+          const [, epoch = "", number, before, millis, body = ""] = stored
           const offset = Number(number)
           const next = position.offset + 1
-          if (position.epoch === epoch ? offset === next : position.epoch === "" && offset === 1) {
+          // An old master that was asked after an outage may have known nothing of the message that now stands before it.
+          const follows = offset === next && (sentAt === undefined || Number(before) === sentAt)
+          if (position.epoch === epoch ? follows : position.epoch === "" && offset === 1) {
             position = { epoch, offset }
             sentAt = Number(millis)
             elements.push(decode(position, sentAt, body))
-          } else if (position.epoch !== epoch || offset > next || Number(millis) > (sentAt ?? Infinity)) {
+          } else if (position.epoch !== epoch || offset >= next || Number(millis) > (sentAt ?? Infinity)) {
             // The last: what has a number that was there before and is newer is not the same message.
+            told = { epoch, offset }
             miss()
           }
           continue
@@ -160,7 +176,13 @@ export const make = <A>(
     }
 
     return Stream.repeatEffectChunk(
-      Effect.suspend(() => behind ? untilItWorks(read) : Effect.map(Queue.takeBetween(published, 1, CHUNK), take))
+      Effect.suspend(() =>
+        !behind
+          ? Effect.map(Queue.takeBetween(published, 1, CHUNK), take)
+          : stale
+          ? Effect.zipRight(Effect.sleep("200 millis"), untilItWorks(read))
+          : untilItWorks(read)
+      )
     )
   })
 

@@ -2,7 +2,7 @@
  * The Lua of chat rooms. The keys of one room share a hash tag, and begin with `chat:{name:room}`:
  *
  * - `:members` is a sorted set of the members, in the order of their names.
- * - `:meta` is a hash: `offset`, the number of the last message, and `epoch`, which names the count. A new one begins
+ * - `:meta` is a hash: `offset`, the number of the last message, `at`, when it was sent, and `epoch`, which names the count. A new one begins
  *   when this key is lost.
  * - `:history` is a stream of the last messages, of which the ids are `offset-0`.
  * - `:sent` is a sorted set of `user NUL id` of the last messages by their offsets.
@@ -11,7 +11,8 @@
  * as the history. History and ids live as long as the history's `ttl` past the last message.
  *
  * Everything is told on one channel by the script that makes it so, and so history and delivery have the same order:
- * `message EPOCH OFFSET MILLIS BODY`, `joined MILLIS USER`, `left MILLIS USER`, `typing 1|0 USER`.
+ * `message EPOCH OFFSET BEFORE MILLIS BODY`, `joined MILLIS USER`, `left MILLIS USER`, `typing 1|0 USER`.
+ * `BEFORE` is when the message before it was sent, which says whether a reader was given that one and no other.
  */
 import * as Either from "effect/Either"
 import { roomKey } from "../internal/rooms.js"
@@ -124,7 +125,8 @@ local members, meta, history, sent = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local channel, user, id, body, ttl, idle = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[7]), tonumber(ARGV[8])
 ${serverNow}
 if not redis.call('ZSCORE', members, user) then return 0 end
-local epoch = redis.call('HGET', meta, 'epoch')
+local count = redis.call('HMGET', meta, 'epoch', 'at')
+local epoch, before = count[1], count[2] or '0'
 if not epoch then
   -- What is left of an earlier count has numbers that would come again.
   redis.call('DEL', history, sent)
@@ -134,6 +136,7 @@ end
 local known = redis.call('ZSCORE', sent, id)
 if known then return { epoch, tonumber(known), 1 } end
 local offset = redis.call('HINCRBY', meta, 'offset', 1)
+redis.call('HSET', meta, 'at', now)
 redis.call('XADD', history, 'MAXLEN', '=', ARGV[6], offset .. '-0', 't', now, 'b', body)
 redis.call('ZADD', sent, offset, id)
 redis.call('ZREMRANGEBYRANK', sent, 0, -1 - tonumber(ARGV[9]))
@@ -141,7 +144,7 @@ redis.call('PEXPIRE', history, ttl)
 redis.call('PEXPIRE', sent, ttl)
 redis.call('PEXPIRE', meta, math.max(ttl, idle))
 redis.call('PEXPIRE', members, idle)
-redis.call('PUBLISH', channel, 'message ' .. epoch .. ' ' .. offset .. ' ' .. now .. ' ' .. body)
+redis.call('PUBLISH', channel, 'message ' .. epoch .. ' ' .. offset .. ' ' .. before .. ' ' .. now .. ' ' .. body)
 return { epoch, offset, 0 }`,
   params: (room: Room, user: string, id: string, body: string, epoch: string) => ({
     keys: keysOf(room.key),

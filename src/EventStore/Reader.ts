@@ -189,7 +189,13 @@ export const make = <A extends Tagged, M>(
       })))
   }
 
-  const part: Reader<A, M>["part"] = (place, after, category, limit) =>
+  /** A part, and whether each event stands where the stream of all events says. */
+  const look = (
+    place: scripts.Place,
+    after: string,
+    category: string | undefined,
+    limit: number
+  ): Effect.Effect<readonly [part: Part<A, M>, whole: boolean], RedisError> =>
     Effect.gen(function*() {
       const count = category === undefined ? limit : SCAN
       const entries = yield* range(scripts.allKey(place.base), `(${after}`, "+", count)
@@ -208,23 +214,38 @@ export const make = <A extends Tagged, M>(
         if (references.length === limit) break
       }
       const found = yield* fetch(place, references)
-      return {
-        events: references.map(({ aggregate, position, version }) => {
-          const entry = found.get(scripts.aggregateKey(place.base, aggregate))?.get(version)
-          if (entry === undefined) {
-            return Either.left(failure(place, aggregate, version, position, "", "it is not there any more"))
-          }
-          return Either.mapLeft(
-            recorded(place, aggregate, entry),
-            (error) => error.position === position ? error : new EventDecodeError({ ...error, position })
-          )
-        }),
+      let whole = true
+      const events = references.map(({ aggregate, position, version }) => {
+        const entry = found.get(scripts.aggregateKey(place.base, aggregate))?.get(version)
+        if (entry === undefined || entry.fields[3] !== position) whole = false
+        if (entry === undefined) {
+          return Either.left(failure(place, aggregate, version, position, "", "it is not there any more"))
+        }
+        return Either.mapLeft(
+          recorded(place, aggregate, entry),
+          (error) => error.position === position ? error : new EventDecodeError({ ...error, position })
+        )
+      })
+      const part: Part<A, M> = {
+        events,
         passed,
         position: entries[scanned - 1]?.id ?? after,
         scanned,
         end: scanned === entries.length && entries.length < count
       }
+      return [part, whole]
     })
+
+  /**
+   * A failover may come between the two steps, and take back what the first one has found. Then the second one finds
+   * nothing, or what was written in its place, which comes later. From the new master both steps see the same.
+   */
+  const part: Reader<A, M>["part"] = (place, after, category, limit) =>
+    Effect.flatMap(
+      look(place, after, category, limit),
+      ([part, whole]) =>
+        whole ? Effect.succeed(part) : Effect.map(look(place, after, category, limit), ([part]) => part)
+    )
 
   return {
     aggregate,

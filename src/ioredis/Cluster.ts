@@ -47,6 +47,8 @@ interface Waiting {
   readonly call: Call
   /** What it fails with at its deadline. */
   readonly error: RedisError
+  /** It is not sent before that, whatever happens to the map. On the clock of `performance`, as its end. */
+  readonly from: number
   /** In milliseconds, on the clock of `performance`. */
   readonly until: number
 }
@@ -64,8 +66,11 @@ const NOT_EXECUTED: Readonly<Record<string, RegExp>> = {
 
 export const notExecuted = (error: RedisReplyError): boolean => NOT_EXECUTED[error.code]?.test(error.reply) === true
 
-/** A master that says MOVED to another one, which says the same of the first, must not be asked for ever. */
-export const MAX_REDIRECTIONS = 16
+const isRedirection = (error: RedisReplyError): boolean =>
+  (error.code === "MOVED" || error.code === "ASK") && notExecuted(error)
+
+/** So many go at once. Two nodes that name each other come to an agreement, but not in a moment. */
+const REDIRECTIONS_AT_ONCE = 4
 
 /**
  * What is sent with less than this left might get no answer in time, in milliseconds. It is better to know that it was not
@@ -340,12 +345,25 @@ export class Cluster implements Topology {
     return this.closed
   }
 
-  /** Tries again after a pause; at its deadline the call fails with this error. */
-  wait(call: Call, error: RedisError, pause = Math.min(this.pause, MAX_PAUSE)): void {
+  /**
+   * Tries again when the map is new, or after a pause; never before the pause is over when one is given. At its deadline
+   * the call fails with this error.
+   */
+  wait(call: Call, error: RedisError, pause?: number): void {
     if (this.closed !== undefined) return call.fail(this.closed)
     if (call.left < 1) return call.fail(error)
-    this.waiting.push({ call, error, until: performance.now() + call.left })
-    this.arm(pause)
+    const now = performance.now()
+    this.waiting.push({ call, error, from: pause === undefined ? now : now + pause, until: now + call.left })
+    this.arm(pause ?? Math.min(this.pause, MAX_PAUSE))
+  }
+
+  /**
+   * How long a command waits that was sent on so many times already. The pause is its own: nodes that do not agree make
+   * the map a new one again and again.
+   */
+  pauseAfter(redirections: number): number | undefined {
+    const more = redirections - REDIRECTIONS_AT_ONCE
+    return more > 0 ? Math.min(MAX_PAUSE, MIN_PAUSE * 1.5 ** (more - 1)) : undefined
   }
 
   private arm(pause: number): void {
@@ -378,9 +396,10 @@ export class Cluster implements Topology {
 
   /** No deadline is missed by a long pause. */
   private nextPause(): number {
-    let until = Infinity
-    for (const waiting of this.waiting) until = Math.min(until, waiting.until)
-    return Math.max(1, Math.min(this.pause, until - performance.now()))
+    const now = performance.now()
+    let next = Infinity
+    for (const { from, until } of this.waiting) next = Math.min(next, from > now ? from : until)
+    return Math.max(1, Math.min(this.pause, next - now))
   }
 
   /** Whether anything still waits. */
@@ -404,9 +423,11 @@ export class Cluster implements Topology {
   private dispatchWaiting(): void {
     const waiting = this.waiting
     this.waiting = []
+    // A timer may ring a little early.
+    const now = performance.now() + 1
     for (const item of waiting) {
       if (item.call.settled) continue
-      if (item.call.left < LAST_CHANCE) this.waiting.push(item)
+      if (item.call.left < LAST_CHANCE || item.from > now) this.waiting.push(item)
       else item.call.dispatch()
     }
   }
@@ -650,6 +671,17 @@ export class Cluster implements Topology {
 
   uncovered(command: string): RedisReplyError {
     return new RedisReplyError({ command, code: "CLUSTERDOWN", reply: "CLUSTERDOWN Hash slot not served" })
+  }
+
+  /** What a command fails with that one node sends to another one, and nobody takes. */
+  asUncovered<A>(error: A): A | RedisReplyError {
+    return error instanceof RedisReplyError && isRedirection(error)
+      ? new RedisReplyError({
+        command: error.command,
+        code: "CLUSTERDOWN",
+        reply: `CLUSTERDOWN Hash slot not served: the last answer was ${error.reply}`
+      })
+      : error
   }
 }
 

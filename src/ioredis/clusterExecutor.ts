@@ -7,7 +7,7 @@ import { makeNames, refuseBlocking } from "../internal/commandNames.js"
 import { execReplies } from "../internal/replies.js"
 import type { DriverExecutor, Encoding, Issue, RedisArg, Reply } from "../RedisClient.js"
 import { type RedisError, RedisOutcomeUnknownError, RedisReplyError } from "../RedisError.js"
-import { type Call, type Cluster, type ClusterNode, MAX_REDIRECTIONS, MIN_PAUSE, notExecuted } from "./Cluster.js"
+import { type Call, type Cluster, type ClusterNode, MIN_PAUSE, notExecuted } from "./Cluster.js"
 import { slotOf } from "./keys.js"
 import type { Link } from "./Link.js"
 import { countFailure, countReplies, GroupRequest, type Request, SingleRequest, toArguments } from "./Request.js"
@@ -21,9 +21,6 @@ const crossSlot = (command: string): RedisReplyError =>
 
 /** The reply to `ASKING` goes before that of the first command. */
 const ASKING = -1
-
-/** Two nodes that name each other come to an agreement, but not at once. */
-const REDIRECTIONS_AT_ONCE = 4
 
 /** What has the same life however many nodes it is sent to, one after the other. */
 abstract class RoutedCall implements Call {
@@ -76,7 +73,7 @@ abstract class RoutedCall implements Call {
   fail(error: RedisError): void {
     if (this.settled) return
     this.settled = true
-    this.onFailure(error)
+    this.onFailure(this.cluster.asUncovered(error))
   }
 
   /** Nobody waits for it any more; what was not written never will be. */
@@ -95,11 +92,11 @@ abstract class RoutedCall implements Call {
     }
     if (error._tag !== "RedisReplyError" || !notExecuted(error)) return false
     if (error.code === "MOVED" || error.code === "ASK") {
-      if (++this.redirections > MAX_REDIRECTIONS) return false
       const to = cluster.redirected(error, node)
       if (error.code === "ASK") this.asked = to
-      if (this.redirections > REDIRECTIONS_AT_ONCE) cluster.wait(this, error)
-      else this.dispatch()
+      const pause = cluster.pauseAfter(++this.redirections)
+      if (pause === undefined) this.dispatch()
+      else cluster.wait(this, error, pause)
     } else {
       if (error.code !== "TRYAGAIN") cluster.refresh()
       cluster.wait(this, error, error.code === "TRYAGAIN" ? MIN_PAUSE : undefined)
@@ -241,7 +238,10 @@ class TransactionCall extends RoutedCall {
     const refused = last instanceof RedisReplyError &&
       errors.every((error) => error.code === "EXECABORT" || notExecuted(error))
     const reason = errors.find((error) => error.code !== "EXECABORT")
-    if (refused && reason !== undefined && this.again(reason, node)) return
+    if (refused && reason !== undefined) {
+      if (!this.again(reason, node)) this.fail(reason)
+      return
+    }
     this.settled = true
     countReplies(result.right, this.elapsed)
     this.resume(Effect.succeed(result.right))
@@ -258,7 +258,7 @@ class Pipeline {
   readonly issuedAt = performance.now()
   private readonly replies: Array<Reply>
   private missing: number
-  private readonly redirections: Uint8Array
+  private readonly redirections: Uint16Array
   private readonly requests = new Set<Request>()
   /** Something of it was executed, or may have been. */
   private written = false
@@ -274,7 +274,7 @@ class Pipeline {
   ) {
     this.replies = new Array<Reply>(commands.length)
     this.missing = commands.length
-    this.redirections = new Uint8Array(commands.length)
+    this.redirections = new Uint16Array(commands.length)
   }
 
   get left(): number {
@@ -347,10 +347,9 @@ class Pipeline {
         if (reply.code !== "TRYAGAIN") cluster.refresh()
         return this.wait([index], reply, reply.code === "TRYAGAIN" ? MIN_PAUSE : undefined)
       }
-      const count = ++this.redirections[index]!
-      if (count > MAX_REDIRECTIONS) return this.put(index, reply)
       const to = cluster.redirected(reply, node)
-      if (count > REDIRECTIONS_AT_ONCE) this.wait([index], reply)
+      const pause = cluster.pauseAfter(++this.redirections[index]!)
+      if (pause !== undefined) this.wait([index], reply, pause)
       else if (reply.code === "ASK") add(asked, to, index)
       else moved.push(index)
     })
@@ -364,7 +363,7 @@ class Pipeline {
 
   put(index: number, reply: Reply): void {
     if (this.settled) return
-    this.replies[index] = reply
+    this.replies[index] = this.cluster.asUncovered(reply)
     if (--this.missing > 0) return
     this.settled = true
     countReplies(this.replies, performance.now() - this.issuedAt)

@@ -289,9 +289,50 @@ export const suite = (
           yield* client.send("XADD", client.key(history!), "2-0", "t", 1, "b", body)
           yield* say(room, "ada", "3")
           yield* saw(listener, ["1", "2", "3", "recovered 2"])
-          yield* client.publish(channelOf(keyOf("rooms", room)), `message ${epoch} 2 1 ${body}`)
+          yield* client.publish(channelOf(keyOf("rooms", room)), `message ${epoch} 2 1 1 ${body}`)
           yield* say(room, "ada", "4")
           yield* saw(listener, ["1", "2", "3", "recovered 2", "4"])
+        }).pipe(Effect.scoped))
+
+      it.effect("who knows less than was told is asked again, without another message", () =>
+        Effect.gen(function*() {
+          const room = fresh("late")
+          const client = yield* RedisClient
+          const service = yield* ChatRoom.ChatRoom
+          yield* ChatRoom.join(Rooms, room, "ada")
+          const listener = yield* subscribed(service, room)
+          const { position: { epoch } } = yield* say(room, "ada", "1")
+          yield* saw(listener, ["1"])
+          const body = JSON.stringify(["x", "ada", { text: "2" }])
+          yield* client.publish(channelOf(keyOf("rooms", room)), `message ${epoch} 2 1 2 ${body}`)
+          // It is looked for in vain.
+          yield* elapse("100 millis")
+          const [, meta, history] = keysOf(keyOf("rooms", room))
+          yield* client.transaction([
+            ["HINCRBY", client.key(meta!), "offset", 1],
+            ["XADD", client.key(history!), "2-0", "t", 2, "b", body]
+          ])
+          yield* saw(listener, ["1", "2", "recovered 1"])
+        }).pipe(Effect.scoped))
+
+      it.effect("a message that follows another one than was heard is told as a loss", () =>
+        Effect.gen(function*() {
+          const room = fresh("fork")
+          const client = yield* RedisClient
+          const service = yield* ChatRoom.ChatRoom
+          yield* ChatRoom.join(Rooms, room, "ada")
+          const listener = yield* subscribed(service, room)
+          yield* say(room, "ada", "1")
+          yield* say(room, "ada", "2")
+          yield* saw(listener, ["1", "2"])
+          // The new master has another second message, and whoever listens was not told of a break.
+          const [, meta, history] = keysOf(keyOf("rooms", room))
+          yield* client.del(history!)
+          const body = JSON.stringify(["x", "ada", { text: "other" }])
+          yield* client.send("XADD", client.key(history!), "2-0", "t", 77, "b", body)
+          yield* client.hset(meta!, { at: "77" })
+          yield* say(room, "ada", "3")
+          yield* saw(listener, ["1", "2", "lost epoch some", "3", "recovered 1"])
         }).pipe(Effect.scoped))
 
       it.effect("a message with the same id of the same user is sent once", () =>
@@ -349,7 +390,7 @@ export const suite = (
               "",
               "message",
               "message x y z",
-              `message ${epoch} 3 99999999999999999999 []`,
+              `message ${epoch} 3 1 99999999999999999999 []`,
               "typing 1",
               "joined 99999999999999999999 x",
               "left x x"

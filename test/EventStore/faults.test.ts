@@ -124,6 +124,55 @@ describe("EventStore under faults, in memory", () => {
     60_000
   )
 
+  for (const appended of [3, 1]) {
+    it.scoped(
+      `who follows while a failover takes back ${appended === 3 ? "what comes again" : "what never comes again"}`,
+      () =>
+        Effect.gen(function*() {
+          const client = yield* RedisClient
+          const store = yield* EventStore.open(Accounts)
+          let failovers = 0
+          /** What was there is gone, and whoever had written it does so again, as far as it is still there. */
+          const failover = Effect.gen(function*() {
+            failovers++
+            yield* client.del("events:{accounts.0}:all", "events:{accounts.0}:a:account:ada")
+            yield* TestClock.adjust("1 second")
+            yield* store.append(ada, deposits(1, appended))
+          })
+          // Between the two steps of reading.
+          const unlucky = {
+            ...client,
+            pipeline: (...args: Parameters<typeof client.pipeline>) =>
+              failovers === 0
+                ? Effect.zipRight(Effect.orDie(failover), client.pipeline(...args))
+                : client.pipeline(...args)
+          } as typeof client
+          const services = yield* Layer.build(Layer.provide(EventStore.layer, Layer.succeed(RedisClient, unlucky)))
+          const follower = yield* Effect.provide(EventStore.open(Accounts), services)
+          const seen: Array<string> = []
+          yield* Effect.forkScoped(
+            Stream.runForEach(
+              follower.subscribe(),
+              ({ position, version }) => Effect.sync(() => void seen.push(`${version} at ${position}`))
+            )
+          )
+          yield* turnOfTheEventLoop
+          yield* store.append(ada, deposits(1, 3))
+          const aWhile = Effect.replicateEffect(Effect.zipRight(turnOfTheEventLoop, TestClock.adjust("1 second")), 20)
+          yield* aWhile
+          assert.strictEqual(failovers, 1)
+          yield* store.append(ada, deposits(4, 4))
+          yield* aWhile
+          const { events } = yield* store.since()
+          assert.deepStrictEqual(
+            seen,
+            events.map((one) => Either.getOrThrow(one)).map(({ position, version }) => `${version} at ${position}`)
+          )
+          assert.strictEqual(seen.length, appended + 1)
+        }).pipe(Effect.provide(EventStore.layerTest))
+    )
+  }
+
   it.effect("a full server refuses an append as a whole", () =>
     Effect.gen(function*() {
       const server = yield* RedisTestServer

@@ -2,88 +2,11 @@
  * What a Cluster can answer, from nodes that only pretend to be some.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Either, Option, type Scope } from "effect"
-import * as Net from "node:net"
+import { Duration, Effect, Either, Fiber, Option } from "effect"
 import { readSlots } from "../../src/ioredis/Cluster.js"
-import type { RedisReplyError } from "../../src/RedisError.js"
-import * as Resp from "../kit/resp.js"
+import type { RedisError, RedisReplyError } from "../../src/RedisError.js"
+import { array, bulk, fake, type FakeNode, range, two } from "../kit/FakeNode.js"
 import { connectTo, counter } from "./failover.js"
-
-interface FakeNode {
-  readonly host: string
-  readonly port: number
-  /** The commands that came, but not those of a greeting; a bar stands where a write ends. */
-  readonly seen: Array<string>
-  /** What it says; nothing ends the connection. */
-  answer: (command: ReadonlyArray<string>) => string | undefined
-  slots: string
-}
-
-const bulk = (text: string) => `$${Buffer.byteLength(text)}\r\n${text}\r\n`
-const array = (items: ReadonlyArray<string>) => `*${items.length}\r\n${items.join("")}`
-const range = (first: number, last: number, host: string, port: number, metadata: ReadonlyArray<string> = []) =>
-  array([
-    `:${first}\r\n`,
-    `:${last}\r\n`,
-    array([host === "null" ? "$-1\r\n" : bulk(host), `:${port}\r\n`, bulk("id"), array(metadata.map(bulk))])
-  ])
-
-const fake: Effect.Effect<FakeNode, never, Scope.Scope> = Effect.gen(function*() {
-  const sockets = new Set<Net.Socket>()
-  const seen: Array<string> = []
-  const server = Net.createServer((socket) => {
-    sockets.add(socket)
-    const parser = new Resp.Parser()
-    socket.on("error", () => {})
-    socket.on("close", () => sockets.delete(socket))
-    socket.on("data", (chunk) => {
-      let mine = false
-      for (const { value } of parser.push(chunk)) {
-        const command = Array.isArray(value) ? value.map(String) : []
-        const name = command[0]?.toUpperCase()
-        if (name === "CLIENT") socket.write("+OK\r\n")
-        else if (name === "PING") socket.write("+PONG\r\n")
-        else if (name === "INFO") socket.write(bulk("redis_version:7.0.15\r\nloading:0\r\n"))
-        else if (name === "CLUSTER") socket.write(node.slots)
-        else {
-          mine = true
-          seen.push(command.join(" "))
-          const reply = name === "ASKING" ? "+OK\r\n" : node.answer(command)
-          if (reply === undefined) {
-            socket.destroy()
-            return
-          }
-          socket.write(reply)
-        }
-      }
-      if (mine) seen.push("|")
-    })
-  })
-  yield* Effect.acquireRelease(
-    Effect.async<void>((resume) => void server.listen(0, "127.0.0.1", () => resume(Effect.void))),
-    () =>
-      Effect.sync(() => {
-        for (const socket of sockets) socket.destroy()
-        server.close()
-      })
-  )
-  const bound = server.address()
-  const port = typeof bound === "object" && bound !== null ? bound.port : 0
-  const node: FakeNode = {
-    host: "127.0.0.1",
-    port,
-    seen,
-    answer: () => ":1\r\n",
-    slots: array([range(0, 16383, "127.0.0.1", port)])
-  }
-  return node
-})
-
-/** Two nodes; the first one has every slot. */
-const two = Effect.map(Effect.all([fake, fake]), ([a, b]) => {
-  b.slots = a.slots
-  return [a, b] as const
-})
 
 const connect = (node: FakeNode, millis = 5000) =>
   connectTo({ clusterNodes: [{ host: node.host, port: node.port }], commandTimeout: millis })
@@ -161,18 +84,54 @@ describe("a redirection", () => {
       assert.strictEqual((yield* client.transaction([["INCR", "key"]])).length, 1)
     }))
 
-  it.scopedLive("in circles comes to an end", () =>
+  /** Each of them sends everything to the other one; their maps say the same, or one map for both. */
+  const quarrel = (a: FakeNode, b: FakeNode, slot: number, maps: boolean) => {
+    a.answer = () => `-MOVED ${slot} 127.0.0.1:${b.port}\r\n`
+    b.answer = () => `-MOVED ${slot} 127.0.0.1:${a.port}\r\n`
+    if (!maps) return
+    b.slots = array([range(0, 16383, "127.0.0.1", a.port)])
+    a.slots = array([range(0, 16383, "127.0.0.1", b.port)])
+  }
+
+  for (const maps of [false, true]) {
+    it.scopedLive(`in circles goes on until the deadline${maps ? ", also when the map changes all the time" : ""}`, () =>
+      Effect.gen(function*() {
+        const [a, b] = yield* two
+        const client = yield* connect(a, 1000)
+        quarrel(a, b, client.slot("key"), maps)
+        const check = (error: RedisError | undefined) => {
+          assert(error?._tag === "RedisReplyError")
+          assert.strictEqual(error.code, "CLUSTERDOWN")
+          assert.include(error.reply, `MOVED ${client.slot("key")}`)
+          assert.isTrue(error.isRetryable)
+        }
+        const [took, single] = yield* Effect.timed(Effect.flip(client.send("INCR", "key")))
+        check(single)
+        assert.isAbove(Duration.toMillis(took), 700)
+        assert.isBelow(sent(a, "INCR") + sent(b, "INCR"), 16)
+        const [reply] = yield* client.pipeline([["APPEND", "key", "x"]])
+        assert(reply !== undefined && Either.isLeft(reply))
+        check(reply.left)
+        assert.isBelow(sent(a, "APPEND") + sent(b, "APPEND"), 16)
+        check(yield* Effect.flip(client.transaction([["INCR", "key"]])))
+        assert.isBelow(sent(a, "MULTI") + sent(b, "MULTI"), 16)
+      }))
+  }
+
+  it.scopedLive("in circles is followed when the nodes agree in the end", () =>
     Effect.gen(function*() {
       const [a, b] = yield* two
-      const client = yield* connect(a)
-      a.answer = () => `-MOVED ${client.slot("key")} 127.0.0.1:${b.port}\r\n`
-      b.answer = () => `-MOVED ${client.slot("key")} 127.0.0.1:${a.port}\r\n`
-      const single = yield* Effect.flip(client.send("INCR", "key"))
-      assert.strictEqual(single._tag === "RedisReplyError" && single.code, "MOVED")
-      assert.isAtMost(sent(a, "INCR") + sent(b, "INCR"), 17)
-      const [reply] = yield* client.pipeline([["APPEND", "key", "x"]])
-      assert.strictEqual(reply?._tag, "Left")
-      assert.isAtMost(sent(a, "APPEND") + sent(b, "APPEND"), 17)
+      const client = yield* connect(a, 10_000)
+      quarrel(a, b, client.slot("key"), true)
+      const answers = yield* Effect.fork(Effect.all([
+        client.send("INCR", "key"),
+        client.pipeline([["INCR", "key"]])
+      ], { concurrency: "unbounded" }))
+      yield* Effect.repeat(Effect.sleep(20), { until: () => sent(a, "INCR") + sent(b, "INCR") > 34 })
+      b.answer = () => ":1\r\n"
+      const [single, [piped]] = yield* Fiber.join(answers)
+      assert.strictEqual(single, 1)
+      assert.deepStrictEqual(piped, Either.right(1))
     }))
 
   it.scopedLive("that asks is one write with its command, and changes no map", () =>

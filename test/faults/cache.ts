@@ -41,9 +41,10 @@ export const load: Load = {
   run: Effect.gen(function*() {
     const { ask, book, bug, check, confirm, paced, task } = yield* Work
     for (
-      const { bound, cache, promise } of [
-        { cache: yield* Effect.orDie(Cache.open(Shared)), bound: 0, promise: SHARED },
-        { cache: yield* Effect.orDie(Cache.open(Near)), bound: BOUND, promise: NEAR }
+      const { bound, cache, every, promise } of [
+        { cache: yield* Effect.orDie(Cache.open(Shared)), bound: 0, every: 250, promise: SHARED },
+        // The next change would make up for one that was not told, before anybody can say so.
+        { cache: yield* Effect.orDie(Cache.open(Near)), bound: BOUND, every: 2500, promise: NEAR }
       ]
     ) {
       const source = (key: string) => `source:${cache.name}:${key}`
@@ -69,7 +70,7 @@ export const load: Load = {
         )
         if (confirmed) yield* Effect.forEach(keys, (key, i) => noteFloor(key, versions[i]!))
       })
-      yield* Effect.forkScoped(paced(250, change))
+      yield* Effect.forkScoped(paced(every, change))
 
       /** What this process knows of each key, oldest first. */
       const floors = new Map<string, Array<Floor>>()
@@ -84,18 +85,24 @@ export const load: Load = {
         }
         const from = now()
         const least = known.findLast(({ at }) => at + bound < from)?.version ?? 0
-        const value = yield* Effect.either(ask(
+        const get = ask(
           "Cache.getOrSet",
           cache.getOrSet(key, Effect.map(Effect.promise(() => book.redis.get(source(key))), Number)),
           2000
-        ))
-        if (Either.isRight(value)) {
-          yield* check(
+        )
+        const value = yield* Effect.either(get)
+        if (Either.isLeft(value)) return
+        if (value.right >= least) return yield* check(promise, true, () => "")
+        const wrong = (value: number) =>
+          check(
             promise,
-            value.right >= least,
-            () => `${key} was ${value.right} at ${from.toFixed(1)}, to ${now().toFixed(1)}, after ${least}`
+            value >= least,
+            () => `${key} was ${value} at ${from.toFixed(1)}, to ${now().toFixed(1)}, after ${least}`
           )
-        }
+        if (bound > 0) return yield* wrong(value.right)
+        // A master that was away does not know at once that it is none any more. What it says is looked at again.
+        const { confirmed, result } = yield* confirm(`cache:${cache.name}:e:${key}`, get)
+        if (confirmed && Either.isRight(result)) yield* wrong(result.right)
       })
       for (let i = 0; i < 3; i++) yield* Effect.forkScoped(paced(60, read))
     }

@@ -2,6 +2,12 @@
  * Whether the judges of the reliability suite can find anything. `npm run test:faults` runs it.
  */
 import { assert, describe, it } from "@effect/vitest"
+import { Effect, Redacted } from "effect"
+import { Redis } from "ioredis"
+import * as IoRedis from "../../src/IoRedis.js"
+import * as RedisClient from "../../src/RedisClient.js"
+import * as RedisConfig from "../../src/RedisConfig.js"
+import * as RealServer from "../kit/RealServer.js"
 import { judgeSums } from "./counts.js"
 import { judgeHistory } from "./events.js"
 import { judgeUses } from "./limits.js"
@@ -10,6 +16,7 @@ import { judgeJumps } from "./messages.js"
 import { judgeChat } from "./rooms.js"
 import { dice } from "./servers.js"
 import { judgeReader } from "./streams.js"
+import { makeWork, type Task } from "./work.js"
 
 describe("what the reliability suite takes for wrong", () => {
   const wrong = (verdict: { readonly violations: ReadonlyArray<string> }) => verdict.violations.length
@@ -89,6 +96,52 @@ describe("what the reliability suite takes for wrong", () => {
     assert.isAbove(wrong(judgeChat(heard(1, 2, 2), new Map())), 0)
     assert.strictEqual(wrong(judgeChat(heard(1, -1, 3), new Map([["m2", 2]]))), 0)
   })
+
+  const confirming = Effect.gen(function*() {
+    const [one, other, record] = yield* Effect.replicateEffect(RealServer.start(), 3)
+    const [client, elsewhere] = yield* Effect.forEach(
+      [one!, other!],
+      ({ url }) => Effect.flatMap(RedisConfig.make({ url: Redacted.make(url) }), IoRedis.make)
+    )
+    const redis = yield* Effect.acquireRelease(
+      Effect.sync(() => new Redis(record!.url)),
+      (redis) => Effect.sync(() => redis.disconnect())
+    )
+    const task: Task = {
+      name: "p1",
+      client: {},
+      replicas: 0,
+      mode: "sentinel",
+      book: record!.url,
+      planted: false,
+      pace: 1
+    }
+    /** Commands go to the second server as long as `away` holds, and reserved connections to the first one. */
+    let away = false
+    const two: RedisClient.Service = {
+      ...client!,
+      send: (...args: Parameters<RedisClient.Service["send"]>) => (away ? elsewhere! : client!).send(...args)
+    }
+    const work = (replicas: number) =>
+      Effect.provideService(makeWork({ ...task, replicas }, redis), RedisClient.RedisClient, two)
+    const move = (to: boolean) => Effect.sync(() => void (away = to))
+    return { write: Effect.suspend(() => two.send("INCR", "n")), work, move }
+  })
+
+  it.scopedLive("a write is confirmed by replicas of the server that it went to, and of no other", () =>
+    Effect.gen(function*() {
+      const { move, work, write } = yield* confirming
+      const { confirm } = yield* work(0)
+      const confirmed = (write: Effect.Effect<unknown, unknown>) =>
+        Effect.map(confirm("{a}", write), ({ confirmed }) => confirmed)
+      assert.isTrue(yield* confirmed(write))
+      assert.isFalse(yield* confirmed(Effect.zipRight(move(true), write)))
+      assert.isFalse(yield* confirmed(Effect.zipRight(write, move(false))))
+      assert.isFalse(yield* confirmed(Effect.fail("refused")))
+      assert.isTrue(yield* confirmed(write))
+      const alone = yield* work(1)
+      assert.isFalse((yield* alone.confirm("{a}", write)).confirmed)
+    }))
 
   it("has a seed that repeats what happens", () => {
     const [one, other] = [dice(7), dice(7)]

@@ -169,7 +169,7 @@ const strict = Effect.gen(function*() {
     > => semaphore ? Semaphore.acquire(Few, n, options) : Lock.acquire("strict", options)),
     2000
   ).pipe(Effect.asSome, Effect.catchAll((error) => planted ? Effect.succeedNone : Effect.fail(error)))
-  const hold: Hold = { id, name: semaphore ? "few" : "strict", n, from: now(), to: from + LEASE }
+  const hold: Hold = { id, name: semaphore ? "few" : "strict", n: planted ? n + 2 : n, from: now(), to: from + LEASE }
   yield* book.note("holds", hold)
   yield* Effect.sleep(Math.random() * 200)
   yield* book.note("ends", [id, now()])

@@ -11,7 +11,7 @@ import * as Process from "../kit/worker.js"
 import { loads } from "./loads.js"
 import * as Rooms from "./rooms.js"
 import { between, choose, cluster, type Dice, dice, type Fault, sentinel, type Servers } from "./servers.js"
-import { ANSWERED, type Book, bookOf, COMMAND_TIMEOUT, found, patient, type Task, type Verdict } from "./work.js"
+import { ANSWERED, type Book, bookOf, COMMAND_TIMEOUT, found, PACE, patient, type Task, type Verdict } from "./work.js"
 
 export interface Options {
   readonly on: "cluster" | "sentinel"
@@ -21,6 +21,10 @@ export interface Options {
   readonly processes: number
   /** Nothing happens to anybody, and every load does what its promise rules out. */
   readonly planted?: boolean | undefined
+  /** See `Task`. */
+  readonly pace?: number | undefined
+  /** The names of all that happens, unless everything does. */
+  readonly only?: ReadonlyArray<string> | undefined
   readonly say: (line: string) => Effect.Effect<void>
 }
 
@@ -112,14 +116,15 @@ const execute = (options: Options): Effect.Effect<Report, unknown, Scope.Scope> 
       replicas: servers.replicas,
       mode: servers.mode,
       book: record.url,
-      planted
+      planted,
+      pace: options.pace ?? PACE
     })
     const violations: Array<string> = []
 
     // The processes.
     const scope = yield* Effect.scope
     const services = new Set<Service>()
-    const gone = new Map<string, number>()
+    const gone = new Set<string>()
     let names = 0
     const launch = Effect.gen(function*() {
       const name = `p${++names}`
@@ -136,7 +141,7 @@ const execute = (options: Options): Effect.Effect<Report, unknown, Scope.Scope> 
       )
       yield* Effect.forkIn(
         Effect.map(exit, (code) => {
-          if (services.has(service)) violations.push(`${name} ended with ${code}`)
+          if (services.delete(service)) violations.push(`${name} ended with ${code}`)
         }),
         own
       )
@@ -162,7 +167,7 @@ const execute = (options: Options): Effect.Effect<Report, unknown, Scope.Scope> 
             if (all.length < options.processes) return
             const victim = choose(roll, all)
             services.delete(victim)
-            gone.set(victim.name, yield* Clock.currentTimeMillis)
+            gone.add(victim.name)
             victim.child.kill("SIGKILL")
             yield* victim.exit
             yield* Scope.close(victim.scope, Exit.void)
@@ -187,23 +192,31 @@ const execute = (options: Options): Effect.Effect<Report, unknown, Scope.Scope> 
     // Who is there, after a time without trouble.
     let looks = 0
     const lookAround = Effect.gen(function*() {
+      const calm = yield* Clock.currentTimeMillis
       yield* Effect.sleep(2 * Rooms.TTL + 1000)
-      const there = new Set(yield* patient(Rooms.present))
-      const now = yield* Clock.currentTimeMillis
-      for (const { name, ready } of services) {
-        if (ready === undefined || ready > now - 2 * Rooms.TTL) continue
-        looks++
-        if (!there.has(name)) violations.push(`${name} is at work, and not there`)
-      }
-      for (const [name, at] of gone) {
-        if (at > now - 2 * Rooms.TTL) continue
-        looks++
-        if (there.has(name)) violations.push(`${name} is gone, and still there`)
+      while (true) {
+        const there = new Set(yield* patient(Rooms.present))
+        const now = yield* Clock.currentTimeMillis
+        const known = [...services].filter(({ ready }) => ready !== undefined && ready < now - 2 * Rooms.TTL)
+        const wrong = [
+          ...known.filter(({ name }) => !there.has(name)).map(({ name }) => `${name} is at work, and not there`),
+          ...[...gone].filter((name) => there.has(name)).map((name) => `${name} is gone, and still there`)
+        ]
+        if (wrong.length > 0 && now - calm < Rooms.LATEST) {
+          yield* Effect.sleep(500)
+          continue
+        }
+        looks += known.length + gone.size
+        return void violations.push(...wrong)
       }
     }).pipe(Effect.provide(onlooker(servers)), Effect.orDie)
 
     // What happens to them.
-    const possible = [...servers.faults, ...processFaults].flatMap((fault) =>
+    const { only } = options
+    const known = [...servers.faults, ...processFaults]
+    const unknown = only?.filter((name) => !known.some((fault) => fault.name === name)) ?? []
+    if (unknown.length > 0) return yield* new RunFailed({ message: `nothing is called ${unknown.join(", ")}` })
+    const possible = known.filter(({ name }) => only?.includes(name) ?? true).flatMap((fault) =>
       Array.from({ length: fault.weight }, () => fault)
     )
     const happened = new Map<string, number>()
@@ -278,6 +291,10 @@ export const run = (options: Options): Effect.Effect<Report, RunFailed> =>
     Logger.withMinimumLogLevel(LogLevel.None)
   )
 
+/** Nothing was wrong, and everything was looked at. */
+export const isClean = ({ verdicts }: Report): boolean =>
+  verdicts.every(({ checks, violations }) => checks > 0 && violations.length === 0)
+
 export const table = ({ faults, on, seconds, seed, verdicts, version }: Report): ReadonlyArray<string> => {
   const width = Math.max(
     ...verdicts.map(({ promise }) => promise.length),
@@ -286,6 +303,7 @@ export const table = ({ faults, on, seconds, seed, verdicts, version }: Report):
   const row = (name: string, ...cells: ReadonlyArray<string | number>) =>
     `| ${name.padEnd(width)} | ${cells.map((cell) => String(cell).padStart(10)).join(" | ")} |`
   const total = verdicts.reduce((sum, verdict) => sum + verdict.violations.length, 0)
+  const unchecked = verdicts.filter(({ checks }) => checks === 0)
   return [
     `${on}, ${version}, ${Duration.format(Duration.seconds(Math.round(seconds)))}, seed ${seed}`,
     "",
@@ -300,6 +318,7 @@ export const table = ({ faults, on, seconds, seed, verdicts, version }: Report):
     ...verdicts.flatMap(({ promise, violations }) =>
       violations.slice(0, 10).map((text) => `WRONG: ${promise}: ${text}`)
     ),
+    ...unchecked.map(({ promise }) => `NOT CHECKED: ${promise}`),
     total === 0 ? "no violation" : `${total} violations`
   ]
 }

@@ -25,6 +25,10 @@ const program = Effect.gen(function*() {
     Effect.provide(Layer.succeed(Work, work))
   )
   yield* say({ ready: task.name })
+  // A bug as others: this promise is broken as well.
+  if (task.planted && task.name === "p1") {
+    yield* Effect.forkScoped(Effect.delay(Effect.sync(() => process.exit(7)), 8000))
+  }
   yield* line
   work.calm.now = true
   yield* line

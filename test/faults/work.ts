@@ -21,6 +21,8 @@ export interface Task {
   readonly book: string
   /** Whether every load does now and then what its promise rules out, so that its check has to find it. */
   readonly planted: boolean
+  /** How much longer than it says a load waits between two steps. */
+  readonly pace: number
 }
 
 export const COMMAND_TIMEOUT = 5000
@@ -109,10 +111,13 @@ export interface Worker {
   /** Nothing new is begun from now on. */
   readonly calm: { now: boolean }
   /**
-   * A write, and whether a failover can still lose it. A connection to the master of the key is opened before the write,
-   * and used after it: a mark is written over it, and all replicas have to acknowledge that (`WAIT`). Since what a master
-   * writes reaches its replicas in order, they have the write as well. When the master has changed meanwhile, the old one
-   * takes no mark, or has no replicas any more.
+   * A write, and whether a failover can still lose it. A connection to the master of the key is there before the write.
+   * Before it and after it the client itself leaves a mark: when that connection finds both, the write went to the same
+   * server. Then it leaves a mark of its own, and all replicas have to acknowledge that (`WAIT`). Since what a master writes
+   * reaches its replicas in order, they have the write as well. When the master has changed meanwhile, the old one takes no
+   * mark, or has no replicas any more.
+   *
+   * Of a read it says in the same way whether it was answered by the one who was the master.
    */
   readonly confirm: <A, E, R>(key: string, write: Effect.Effect<A, E, R>) => Effect.Effect<Outcome<A, E>, never, R>
   /** Counts a call, which has to be answered in time. `patience` is how long it may wait for others. */
@@ -129,8 +134,8 @@ export class Work extends Context.Tag("test/faults/Work")<Work, Worker>() {}
 
 export const ANSWERED = "every call is answered in time"
 
-/** How much longer than it says a load waits: together they make some hundred calls in a second. */
-const PACE = 2.5
+/** With three processes it makes some hundred calls in a second. */
+export const PACE = 2.5
 
 /** Three attempts, each of which takes the command timeout at most, and the time of a busy machine. */
 const ANSWER_TIME = 3 * COMMAND_TIMEOUT + 3000
@@ -144,7 +149,13 @@ export const chance = (n: number): boolean => Math.random() < n
 export const pick = <A>(from: ReadonlyArray<A>): A | undefined => from[Math.floor(Math.random() * from.length)]
 
 /** In the slot of the key. */
-const markOf = (key: string): string => `mark:{${/\{([^}]+)\}/.exec(key)?.[1] ?? key}}`
+const tagOf = (key: string): string => /\{([^}]+)\}/.exec(key)?.[1] ?? key
+
+/** How many connections a process keeps for marks. */
+const LINES = 60
+
+/** Milliseconds that a mark is kept. */
+const MARK_TTL = "60000"
 
 export const makeWork = (task: Task, redis: Redis): Effect.Effect<Worker, never, RedisClient | Scope.Scope> =>
   Effect.gen(function*() {
@@ -153,52 +164,74 @@ export const makeWork = (task: Task, redis: Redis): Effect.Effect<Worker, never,
     const book = bookOf(redis)
     const calm = { now: false }
 
+    /** To the one master, or by the tag of the keys. */
     interface Line {
       readonly connection: Connection
       readonly scope: Scope.CloseableScope
     }
     const lines = new Map<string, Line>()
 
-    const lineTo = (mark: string): Effect.Effect<Option.Option<Line>> =>
+    const hangUp = (place: string, line: Line): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        if (lines.get(place) !== line) return Effect.void
+        lines.delete(place)
+        return Scope.close(line.scope, Exit.void)
+      })
+
+    const lineTo = (place: string): Effect.Effect<Option.Option<Line>> =>
       Effect.gen(function*() {
-        const known = lines.get(mark)
+        const known = lines.get(place)
         if (known !== undefined) return Option.some(known)
         const own = yield* Scope.fork(scope, { _tag: "Sequential" })
-        const opened = yield* Effect.either(Scope.extend(client.reserve({ key: mark }), own))
+        const opened = yield* Effect.either(Scope.extend(client.reserve({ key: `mark:{${place}}` }), own))
         if (Either.isLeft(opened)) {
           yield* Scope.close(own, Exit.void)
           return Option.none()
         }
-        const other = lines.get(mark)
+        const other = lines.get(place)
         if (other !== undefined) {
           yield* Scope.close(own, Exit.void)
           return Option.some(other)
         }
         const line = { connection: opened.right, scope: own }
-        lines.set(mark, line)
+        lines.set(place, line)
+        // Tokens have very many tags.
+        const [oldest] = lines
+        if (lines.size > LINES && oldest !== undefined) yield* hangUp(...oldest)
         return Option.some(line)
       })
 
+    const setting = (name: string) => ["SET", client.key(name), task.name, "PX", MARK_TTL] as const
+
     const isCopied = (mark: string, line: Line): Effect.Effect<boolean> =>
       Effect.gen(function*() {
-        yield* line.connection.send("SET", client.key(mark), task.name, "PX", 60_000)
-        return Number(yield* line.connection.send("WAIT", task.replicas, 1000)) >= task.replicas
+        yield* client.send(...setting(`${mark}:after`))
+        const { connection } = line
+        // A name of its own: where a slot is on its way, what is new is not taken by the old master.
+        const [found, set] = yield* connection.pipeline([
+          ["EXISTS", client.key(`${mark}:before`), client.key(`${mark}:after`)],
+          setting(`${mark}:line`)
+        ])
+        if (found === undefined || set === undefined || (yield* found) !== 2 || Either.isLeft(set)) return false
+        return Number(yield* connection.send("WAIT", task.replicas, 1000)) >= task.replicas
       }).pipe(
-        Effect.catchAll(() => {
-          if (lines.get(mark) !== line) return Effect.succeed(false)
-          lines.delete(mark)
-          return Effect.as(Scope.close(line.scope, Exit.void), false)
-        })
+        Effect.orElseSucceed(() => false)
       )
 
+    let marks = 0
     const confirm: Worker["confirm"] = (key, write) =>
       Effect.gen(function*() {
-        const mark = markOf(key)
-        const line = yield* lineTo(mark)
+        const tag = tagOf(key)
+        const place = task.mode === "cluster" ? tag : "all"
+        const mark = `mark:{${tag}}:${task.name}:${++marks}`
+        const line = yield* lineTo(place)
+        const before = yield* Effect.isSuccess(client.send(...setting(`${mark}:before`)))
         const from = now()
         const result = yield* Effect.either(write)
         const to = now()
-        const confirmed = Either.isRight(result) && Option.isSome(line) && (yield* isCopied(mark, line.value))
+        if (!before || Either.isLeft(result) || Option.isNone(line)) return { result, confirmed: false, from, to }
+        const confirmed = yield* isCopied(mark, line.value)
+        if (!confirmed) yield* hangUp(place, line.value)
         return { result, confirmed, from, to }
       })
 
@@ -259,7 +292,7 @@ export const makeWork = (task: Task, redis: Redis): Effect.Effect<Worker, never,
           if (Exit.isFailure(exit) && Cause.isDie(exit.cause)) {
             yield* check(ANSWERED, false, () => Cause.pretty(exit.cause))
           }
-          yield* Effect.sleep(PACE * millis * (0.5 + Math.random()))
+          yield* Effect.sleep(task.pace * millis * (0.5 + Math.random()))
         }
       })
 
