@@ -423,6 +423,9 @@ const sets = ({ attributes, name }: CookieSessions<any>, token: Redacted.Redacte
 const clears = ({ attributes, name }: CookieSessions<any>): Change => (response) =>
   noStore(HttpServerResponse.expireCookie(response, name, attributes))
 
+/** Of a session that has ended since the beginning of the request, nothing is written. */
+const leaves = ({ name }: CookieSessions<any>): Change => HttpServerResponse.removeCookie(name)
+
 /** A token that was replaced and is still good must not overwrite the cookie with the new one. */
 const isTokenOf = (token: Redacted.Redacted, { id }: Summary): boolean =>
   createHash("sha256").update(Redacted.value(token).slice(23)).digest("base64url") === id
@@ -470,6 +473,7 @@ const withToken = <A extends object, B, E>(
           (error): Effect.Effect<B, E | SessionsUnavailable> => {
             switch (error._tag) {
               case "SessionNotFound":
+                return Effect.zipRight(announce(leaves(site)), otherwise)
               // The session goes on: its owner, or another release, can still use it.
               case "SessionFingerprintMismatch":
                 return otherwise
@@ -775,8 +779,8 @@ export const attach = <A extends object>(
   )
 
 /**
- * The session of the request, which counts as a use. Without one it is answered with 401, and a cookie that is worth nothing
- * is removed.
+ * The session of the request, which counts as a use. Without one it is answered with 401, and a cookie that is no token is
+ * removed.
  *
  * @since 0.1.0
  * @category accessors
