@@ -1,7 +1,8 @@
 /**
- * How jobs get into their queues. There is one call at a time for each queue: what comes meanwhile leaves together in the
+ * How jobs get into their queues. There are few calls at a time for each queue: what comes meanwhile leaves together in the
  * next one, so whoever comes alone never waits, and many together cost little more than one.
  */
+import type * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -43,6 +44,12 @@ export const MOST_TOGETHER = 10_000
 
 /** How many jobs of different callers leave together. */
 const BATCH = 500
+
+/** How many calls for a queue there are at a time: while the server works on one, another one is made. */
+const LANES = 2
+
+/** So many that wait do not wait for the end of the turn. */
+const ENOUGH = 48
 
 export interface Producer {
   readonly enqueue: <A>(
@@ -123,8 +130,8 @@ interface Order {
 
 /** What the calls of one producer for one queue are made with. */
 interface Route {
-  readonly keys: ReadonlyArray<string>
-  readonly keysForAdd: ReadonlyArray<string>
+  /** Each of the calls that there are at a time is remembered apart. */
+  readonly lanes: ReadonlyArray<{ readonly keys: ReadonlyArray<string>; readonly keysForAdd: ReadonlyArray<string> }>
   readonly notices: scripts.Notices
   /** Whether the queue has groups. */
   readonly grouped: boolean
@@ -133,8 +140,10 @@ interface Route {
 /** The calls for one queue. */
 interface Line {
   waiting: Array<Order>
-  /** There is a call, or there will be one at once. */
-  sending: boolean
+  /** Where there is a call. */
+  readonly busy: Array<boolean>
+  /** It is looked at again at the end of the turn. */
+  scheduled: boolean
 }
 
 const MODES = {
@@ -310,13 +319,15 @@ export const make = (
       if (known !== undefined) return known
       const { mostEvents, uses } = Either.getOrThrow(settingsOf(definition))
       const keys = keysOf(definition.name)
-      const memory = `${keys.sent}:${process}`
       const made = {
         route: {
-          keys: definition.groups === undefined
-            ? scripts.keysFor(keys, memory)
-            : scripts.keysForGroups(keys, memory),
-          keysForAdd: scripts.keysForAdd(keys, memory),
+          lanes: Array.from({ length: LANES }, (_, lane) => {
+            const memory = `${keys.sent}:${process}.${lane}`
+            return {
+              keys: (definition.groups === undefined ? scripts.keysFor : scripts.keysForGroups)(keys, memory),
+              keysForAdd: scripts.keysForAdd(keys, memory)
+            }
+          }),
           notices: { cluster: client.mode === "cluster", uses, wake: client.key(keys.wake) },
           grouped: definition.groups !== undefined
         },
@@ -349,21 +360,31 @@ export const make = (
 
     /** Not at once, so that what others add in the same turn leaves together with it. */
     const sendSoon = (name: string, line: Line): void => {
-      line.sending = true
-      queueMicrotask(() => send(name, line))
+      if (line.scheduled) return
+      line.scheduled = true
+      queueMicrotask(() => {
+        line.scheduled = false
+        sendAll(name, line)
+      })
     }
 
-    const send = (name: string, line: Line): void => {
-      const orders = take(line)
-      const [first] = orders
-      if (first === undefined) {
-        // Numbers of calls go on for the next line of the same name.
-        lines.delete(name)
-        return
+    const sendAll = (name: string, line: Line): void => {
+      for (let lane = line.busy.indexOf(false); lane !== -1; lane = line.busy.indexOf(false)) {
+        const orders = take(line)
+        if (orders.length === 0) break
+        send(name, line, lane, orders as Arr.NonEmptyReadonlyArray<Order>)
       }
+      // Numbers of calls go on for the next line of the same name.
+      if (!line.scheduled && !line.busy.includes(true)) lines.delete(name)
+    }
+
+    const send = (name: string, line: Line, lane: number, orders: Arr.NonEmptyReadonlyArray<Order>): void => {
+      line.busy[lane] = true
+      const [first] = orders
       const jobs = orders.length === 1 ? first.jobs : orders.flatMap((order) => order.jobs)
       const number = ++calls
-      const { grouped, keys, keysForAdd, notices } = (orders.find(({ route }) => route.grouped) ?? first).route
+      const { grouped, lanes, notices } = (orders.find(({ route }) => route.grouped) ?? first).route
+      const { keys, keysForAdd } = lanes[lane]!
       const call = orders.every(({ plain }) => plain)
         ? Effect.map(
           client.eval(scripts.add, { keys: keysForAdd, call: number }, notices, withoutExtras(jobs)),
@@ -381,6 +402,7 @@ export const make = (
           jobs
         )
       fork(call).addObserver((exit) => {
+        line.busy[lane] = false
         settle(orders, exit)
         sendSoon(name, line)
       })
@@ -413,14 +435,16 @@ export const make = (
       Effect.async((resume) => {
         let line = lines.get(name)
         if (line === undefined) {
-          line = { waiting: [], sending: false }
+          line = { waiting: [], busy: new Array(LANES).fill(false), scheduled: false }
           lines.set(name, line)
         }
         line.waiting.push({
           ...waiting,
           done: (exit) => resume(Exit.isSuccess(exit) ? read(exit.value) : Exit.failCause(exit.cause))
         })
-        if (!line.sending) sendSoon(name, line)
+        if (!line.busy.includes(false)) return
+        if (line.waiting.length >= ENOUGH) sendAll(name, line)
+        else sendSoon(name, line)
       })
 
     const nextId = (now: number): string => Envelope.makeId(now, process.slice(0, 6), ids++)

@@ -58,7 +58,7 @@ export interface Service
   extends Control, DeadLetters, DeadLetterExport, Inspection, Flows, Groups, Schedules, Results, Events
 {
   /**
-   * Adds a job. Jobs that are added to a queue while a call for it is underway leave together in the next one. When the
+   * Adds a job. Jobs that are added to a queue in one turn, or while calls for it are underway, leave together. When the
    * reply is lost it is asked for again, and the job is added once.
    */
   readonly enqueue: <A>(

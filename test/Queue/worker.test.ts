@@ -600,10 +600,12 @@ describe("a worker", () => {
       const queue = define("callers")
       yield* server.inject(Fault.delay("100 millis", { command: scripts.add.sha }))
       const first = yield* Effect.fork(Queue.enqueue(queue, { n: 0 }))
-      yield* TestClock.adjust("25 millis")
-      const others = yield* Effect.forEach(Arr.range(1, 9), (n) => Effect.fork(Queue.enqueue(queue, { n })))
-      const fibers = [first, ...others]
-      yield* TestClock.adjust("25 millis")
+      yield* TestClock.adjust("10 millis")
+      const second = yield* Effect.fork(Queue.enqueue(queue, { n: 1 }))
+      yield* TestClock.adjust("10 millis")
+      const others = yield* Effect.forEach(Arr.range(2, 9), (n) => Effect.fork(Queue.enqueue(queue, { n })))
+      const fibers = [first, second, ...others]
+      yield* TestClock.adjust("10 millis")
       yield* Effect.forEach([0, 3, 5], (i) => Fiber.interrupt(fibers[i]!))
       yield* TestClock.adjust("1 second")
       const exits = yield* Effect.forEach(fibers, (fiber) => Fiber.await(fiber))
@@ -614,7 +616,7 @@ describe("a worker", () => {
       const { jobs, record } = recorder()
       yield* Queue.makeWorker(queue, record)
       yield* eventually(Effect.map(keysLeft(queue.name), (keys) => keys.length === 0))
-      // The first one was on its way.
+      // The first two were on their way.
       assert.deepStrictEqual(jobs.map(({ payload }) => payload.n), [0, 1, 2, 4, 6, 7, 8, 9])
     })
   )
