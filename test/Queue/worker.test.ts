@@ -287,6 +287,26 @@ describe("a worker", () => {
   )
 
   test(
+    "of two calls at a time each is remembered apart",
+    Effect.gen(function*() {
+      const server = yield* RedisTestServer
+      const queue = define("lanes")
+      yield* Queue.enqueue(queue, { n: 0 })
+      yield* server.inject(Fault.loading({ command: scripts.add.sha }))
+      // It is sent once more after a pause, when the second one was there.
+      const first = yield* Effect.fork(Queue.enqueue(queue, { n: 1 }))
+      yield* TestClock.adjust("1 millis")
+      const second = yield* Effect.fork(Queue.enqueue(queue, { n: 2 }))
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual([(yield* first).outcome, (yield* second).outcome], ["added", "added"])
+      const { jobs, record } = recorder()
+      yield* Queue.makeWorker(queue, record)
+      yield* eventually(Effect.map(keysLeft(queue.name), (keys) => keys.length === 0))
+      assert.deepStrictEqual(jobs.map(({ payload }) => payload.n), [0, 2, 1])
+    })
+  )
+
+  test(
     "a call that comes late does nothing",
     Effect.gen(function*() {
       const queue = define("late")
