@@ -110,6 +110,7 @@ class DeadlinePassed extends Data.TaggedError("DeadlinePassed") {}
 /** What an attempt fails with besides the errors of its handler. */
 type OwnFailure = JobTimedOut | JobResultInvalid | DeadlinePassed
 
+/** What its result follows, when it has one. */
 const COMPLETED = "c"
 
 /** The worker has ended an attempt itself. */
@@ -338,14 +339,13 @@ export const make = <A, B, E, R>(
     }
 
     const encodeResult = definition.result === undefined
-      ? undefined
+      ? () => Either.right("")
       : Envelope.encoderOf(definition, "result", definition.result)
 
     const completed = (job: Taken, attempts: number, value: B): Effect.Effect<string> => {
-      if (encodeResult === undefined) return Effect.succeed(COMPLETED)
       const text = encodeResult("Queue.worker", value)
       return Either.isRight(text)
-        ? Effect.succeed(`c${text.right}`)
+        ? Effect.succeed(COMPLETED + text.right)
         : failed(
           job,
           attempts,
@@ -458,7 +458,7 @@ export const make = <A, B, E, R>(
       const fiber = forkHandler(
         effectOf(taken, envelope, envelope.payload.right, attempts),
         (exit) => {
-          if (Exit.isSuccess(exit) && encodeResult === undefined) return ended(taken, COMPLETED)
+          if (Exit.isSuccess(exit) && definition.result === undefined) return ended(taken, COMPLETED)
           run(outcomeOf(taken, attempts, exit)).addObserver((outcome) =>
             ended(taken, Exit.isSuccess(outcome) ? outcome.value : "")
           )
@@ -477,7 +477,7 @@ export const make = <A, B, E, R>(
       taken.count.seconds.unsafeUpdate(millis / 1000, [])
       if (taken.ended !== "lost") {
         if (outcome !== "") {
-          if (outcome.startsWith("c")) taken.count.completed.unsafeUpdate(1, [])
+          if (outcome.startsWith(COMPLETED)) taken.count.completed.unsafeUpdate(1, [])
           settled.push(taken.member, outcome)
         } else if (taken.ended === "cancelled") {
           settled.push(taken.member, failedAs(taken, "cancelled"))

@@ -98,6 +98,17 @@ export const suite = (
         definition = Rooms
       ) => reader(service, definition, room, options)
 
+      /** A room of ada's with somebody who listens, and where it is stored. */
+      const listened = (name: string) =>
+        Effect.gen(function*() {
+          const room = fresh(name)
+          const client = yield* RedisClient
+          yield* ChatRoom.join(Rooms, room, "ada")
+          const listener = yield* subscribed(yield* ChatRoom.ChatRoom, room)
+          const [, meta = "", history = ""] = keysOf(keyOf("rooms", room))
+          return { client, history, listener, meta, room }
+        })
+
       const say = (room: string, user: string, text: string, options?: { readonly id?: string }) =>
         ChatRoom.send(Rooms, room, user, { text }, options)
 
@@ -275,18 +286,13 @@ export const suite = (
 
       it.effect("what was stored and did not arrive is read from the history, and what arrives again is skipped", () =>
         Effect.gen(function*() {
-          const room = fresh("hole")
-          const client = yield* RedisClient
-          const service = yield* ChatRoom.ChatRoom
-          yield* ChatRoom.join(Rooms, room, "ada")
-          const listener = yield* subscribed(service, room)
+          const { client, history, listener, meta, room } = yield* listened("hole")
           const { position: { epoch } } = yield* say(room, "ada", "1")
           yield* saw(listener, ["1"])
           // The second message is stored, and nobody hears of it.
-          const [, meta, history] = keysOf(keyOf("rooms", room))
-          yield* client.hincrBy(meta!, "offset", 1)
+          yield* client.hincrBy(meta, "offset", 1)
           const body = JSON.stringify(["x", "ada", { text: "2" }])
-          yield* client.send("XADD", client.key(history!), "2-0", "t", 1, "b", body)
+          yield* client.send("XADD", client.key(history), "2-0", "t", 1, "b", body)
           yield* say(room, "ada", "3")
           yield* saw(listener, ["1", "2", "3", "recovered 2"])
           yield* client.publish(channelOf(keyOf("rooms", room)), `message ${epoch} 2 1 1 ${body}`)
@@ -296,41 +302,31 @@ export const suite = (
 
       it.effect("who knows less than was told is asked again, without another message", () =>
         Effect.gen(function*() {
-          const room = fresh("late")
-          const client = yield* RedisClient
-          const service = yield* ChatRoom.ChatRoom
-          yield* ChatRoom.join(Rooms, room, "ada")
-          const listener = yield* subscribed(service, room)
+          const { client, history, listener, meta, room } = yield* listened("late")
           const { position: { epoch } } = yield* say(room, "ada", "1")
           yield* saw(listener, ["1"])
           const body = JSON.stringify(["x", "ada", { text: "2" }])
           yield* client.publish(channelOf(keyOf("rooms", room)), `message ${epoch} 2 1 2 ${body}`)
           // It is looked for in vain.
           yield* elapse("100 millis")
-          const [, meta, history] = keysOf(keyOf("rooms", room))
           yield* client.transaction([
-            ["HINCRBY", client.key(meta!), "offset", 1],
-            ["XADD", client.key(history!), "2-0", "t", 2, "b", body]
+            ["HINCRBY", client.key(meta), "offset", 1],
+            ["XADD", client.key(history), "2-0", "t", 2, "b", body]
           ])
           yield* saw(listener, ["1", "2", "recovered 1"])
         }).pipe(Effect.scoped))
 
       it.effect("a message that follows another one than was heard is told as a loss", () =>
         Effect.gen(function*() {
-          const room = fresh("fork")
-          const client = yield* RedisClient
-          const service = yield* ChatRoom.ChatRoom
-          yield* ChatRoom.join(Rooms, room, "ada")
-          const listener = yield* subscribed(service, room)
+          const { client, history, listener, meta, room } = yield* listened("fork")
           yield* say(room, "ada", "1")
           yield* say(room, "ada", "2")
           yield* saw(listener, ["1", "2"])
           // The new master has another second message, and whoever listens was not told of a break.
-          const [, meta, history] = keysOf(keyOf("rooms", room))
-          yield* client.del(history!)
+          yield* client.del(history)
           const body = JSON.stringify(["x", "ada", { text: "other" }])
-          yield* client.send("XADD", client.key(history!), "2-0", "t", 77, "b", body)
-          yield* client.hset(meta!, { at: "77" })
+          yield* client.send("XADD", client.key(history), "2-0", "t", 77, "b", body)
+          yield* client.hset(meta, { at: "77" })
           yield* say(room, "ada", "3")
           yield* saw(listener, ["1", "2", "lost epoch some", "3", "recovered 1"])
         }).pipe(Effect.scoped))
