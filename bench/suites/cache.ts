@@ -17,7 +17,7 @@ const keyOf = (n: number): string => names[n % KEYS]!
 
 const User = Schema.Struct({ id: Schema.String, name: Schema.String, email: Schema.String, visits: Schema.Number })
 
-const user = { id: "7f1f2ad4-55b5-4a1b", name: "Ada Lovelace", email: "ada@example.com", visits: 42 }
+const user = { id: "7f1f2ad4-55b5-4a1b", name: "Augusta Ada Lovelace", email: "lovelace@example.com", visits: 42 }
 
 const lookup = Effect.succeed(user)
 

@@ -19,7 +19,7 @@ import { RedisClient, type Service as Client } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import * as RedisScript from "../RedisScript.js"
 import { CacheConflict } from "./CacheError.js"
-import { markOf, PATCH } from "./entry.js"
+import { markOf, MARKS, PATCH } from "./entry.js"
 import * as scripts from "./scripts.js"
 
 /** A lookup under way, and what others see of it on the server. */
@@ -66,7 +66,7 @@ export const make: Effect.Effect<Shared, never, RedisClient | Scope.Scope> = Eff
   const clock = yield* Effect.clock
   const breaker = yield* Breaker.make({ name: "cache", failures: 1, pause: PAUSE, counts: Breaker.isOutage })
   const process = randomBytes(9).toString("base64url").replace(/[-_]/g, "0")
-  let marks = yield* Random.nextIntBetween(0, 36 ** 6)
+  let marks = yield* Random.nextIntBetween(0, MARKS)
   let leases = 0
   let seed = yield* Random.nextIntBetween(1, 2 ** 31 - 1)
 

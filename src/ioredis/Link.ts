@@ -10,6 +10,7 @@ import * as Metrics from "../internal/metrics.js"
 import { replyError, withoutArguments } from "../internal/replies.js"
 import type { ConnectionState, Encoding } from "../RedisClient.js"
 import { RedisConnectionError, type RedisError, RedisOutcomeUnknownError } from "../RedisError.js"
+import * as BareCommand from "./BareCommand.js"
 import { Deadlines } from "./Deadlines.js"
 import { BYTES, type CommandArgs, isReplyError, noLabels, type Request, TEXT } from "./Request.js"
 
@@ -538,19 +539,19 @@ export class Link {
     args: CommandArgs,
     encoding: Encoding
   ): void {
-    const command = new Command(name, args, encoding === "text" ? TEXT : BYTES, (error, reply) => {
-      this.outstanding--
-      if (error === null || error === undefined) {
-        if (!request.settled) request.onReply(index, reply ?? null)
-      } else {
-        this.onCommandError(request, index, name, error)
-      }
-      if (this.outstanding === 0 && this.onDrained !== undefined) this.onDrained()
-    })
+    const command = BareCommand.make(name, args, encoding === "text" ? TEXT : BYTES, this, request, index)
     this.outstanding++
     this.batch.wrote = false
     this.client.sendCommand(command, this.batch)
     if (this.batch.wrote) request.written = true
+  }
+
+  /** What became of a command, told by ioredis. */
+  onAnswer(request: Request, index: number, name: string, error: Error | undefined, reply: unknown): void {
+    this.outstanding--
+    if (error !== undefined) this.onCommandError(request, index, name, error)
+    else if (!request.settled) request.onReply(index, reply ?? null)
+    if (this.outstanding === 0 && this.onDrained !== undefined) this.onDrained()
   }
 
   private onCommandError(request: Request, index: number, name: string, error: Error): void {

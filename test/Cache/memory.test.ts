@@ -461,7 +461,7 @@ describe("Cache, observed", () => {
       yield* cache.getOrSet("a", Effect.succeed("2"))
       yield* settle
       assert.deepStrictEqual(yield* cache.stats, {
-        near: { hits: 3, misses: 8, evictions: 1, size: 2, bytes: 78 },
+        near: { hits: 3, misses: 8, evictions: 1, size: 2, bytes: 66 },
         redis: { hits: 3, misses: 4, stale: 1, unavailable: 0, undecodable: 0 },
         lookups: { succeeded: 2, failed: 1, refused: 0 }
       })
