@@ -1,6 +1,7 @@
 /**
  * One open cache: how its entries are read, looked up, refreshed, written and invalidated.
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
@@ -285,46 +286,9 @@ export const make = <K, A, E>(
       else counts.miss.add()
     }
 
-    /** A read that is under way. Nothing is found when it fails. */
-    interface Reading {
-      readonly others: Array<(found: Exit.Exit<Found<A, E> | undefined>) => void>
-      found: Exit.Exit<Found<A, E> | undefined> | undefined
-    }
+    /** Those who asked for what is being read. Nothing is found when that fails. */
+    type Reading = Array<(found: Found<A, E> | undefined) => void>
     const reads = new Map<string, Reading>()
-
-    /** One read for all who ask at the same time. */
-    const readOnce = (key: string): Effect.Effect<Found<A, E>, RedisError> =>
-      // A read that others can join also ends for them.
-      Effect.uninterruptibleMask((restore) => {
-        const present = reads.get(key)
-        if (present !== undefined) {
-          return restore(Effect.flatMap(
-            Effect.async<Found<A, E> | undefined>((resume) => {
-              if (present.found === undefined) present.others.push(resume)
-              else resume(present.found)
-            }),
-            (found) => found === undefined ? readOnce(key) : Exit.succeed(found)
-          ))
-        }
-        const reading: Reading = { others: [], found: undefined }
-        reads.set(key, reading)
-        const end = (found: Found<A, E> | undefined) => {
-          if (reads.get(key) === reading) reads.delete(key)
-          if (found !== undefined) counted(found)
-          reading.found = Exit.succeed(found)
-          for (const resume of reading.others) resume(reading.found)
-        }
-        return Effect.matchCauseEffect(restore(fetch(key)), {
-          onFailure: (cause) => {
-            end(undefined)
-            return Exit.failCause(cause)
-          },
-          onSuccess: (found) => {
-            end(found)
-            return Exit.succeed(found)
-          }
-        })
-      })
 
     /** What is near and, as far as the server tells, as it is there. */
     const nearby = (text: string): Kept<A, E> | undefined => {
@@ -819,11 +783,13 @@ export const make = <K, A, E>(
       lookup: Lookup<E2, R>,
       key: string,
       original: K,
-      accepts: (outcome: Outcome<A, E>) => boolean
+      accepts: (outcome: Outcome<A, E>) => boolean,
+      /** Called when others can join it. */
+      joinable?: () => void
     ): Effect.Effect<Outcome<A, E>, E2 | CacheError, R> => {
       const remembered = remembering(lookup)
       // A lookup that needs its own key gets there what is looked up, as if there were no cache.
-      const flight = flights.run(key, load(read, remembered, key, original, accepts), remembered)
+      const flight = flights.run(key, load(read, remembered, key, original, accepts), remembered, joinable)
       const { hard } = settings
       return hard === undefined ?
         flight :
@@ -840,19 +806,95 @@ export const make = <K, A, E>(
         )
     }
 
-    /** What is there and needs no lookup costs a read, and no run that others could join. */
+    /** What was found, if it needs no lookup. */
+    const enough = (found: Found<A, E>, accepts: (outcome: Outcome<A, E>) => boolean): Outcome<A, E> | undefined =>
+      found._tag === "Fresh" && accepts(found.outcome) && !isDue(found.entry) ? found.outcome : undefined
+
+    /** Who asks for what is being read gets it, or what is looked up because of it, and runs only when it is there. */
+    const join = <E2, R>(
+      reading: Reading,
+      lookup: Lookup<E2, R>,
+      key: string,
+      original: K,
+      accepts: (outcome: Outcome<A, E>) => boolean
+    ): Effect.Effect<Outcome<A, E>, E2 | CacheError, R> =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.withFiberRuntime<Outcome<A, E>, E2 | CacheError, R>((caller) => {
+          let gone = false
+          let leave: Effect.Effect<unknown> = Effect.void
+          const told = Effect.async<Outcome<A, E>, E2 | CacheError, R>((resume) => {
+            reading.push((found) => {
+              if (gone) return
+              if (found === undefined) return resume(find(lookup, key, original, accepts))
+              const outcome = enough(found, accepts)
+              if (outcome !== undefined) return resume(Exit.succeed(outcome))
+              // Who waits only for so long does that on a fiber of its own.
+              const joined = settings.hard === undefined ? flights.join(key, caller, resume) : undefined
+              if (joined === undefined) resume(flown(Either.right(found), lookup, key, original, accepts))
+              else leave = joined
+            })
+          })
+          return Effect.catchAllCause(restore(told), (cause) => {
+            gone = true
+            return Effect.zipRight(leave, Effect.failCause(cause))
+          })
+        })
+      )
+
+    /** One read for all who ask at the same time. What is there and needs no lookup costs that, and no run. */
+    const lead = <E2, R>(
+      lookup: Lookup<E2, R>,
+      key: string,
+      original: K,
+      accepts: (outcome: Outcome<A, E>) => boolean
+    ): Effect.Effect<Outcome<A, E>, E2 | CacheError, R> =>
+      // A read that others can join also ends for them.
+      Effect.uninterruptibleMask((restore) => {
+        const reading: Reading = []
+        reads.set(key, reading)
+        const end = (): void => {
+          if (reads.get(key) === reading) reads.delete(key)
+        }
+        const tell = (found: Found<A, E> | undefined): void => {
+          for (const other of reading.splice(0)) other(found)
+        }
+        return Effect.matchCauseEffect(restore(fetch(key)), {
+          onFailure: (cause): Effect.Effect<Outcome<A, E>, E2 | CacheError, R> => {
+            end()
+            tell(undefined)
+            return Either.match(Cause.failureOrCause(cause), {
+              onLeft: (error) => restore(flown(Either.left(error), lookup, key, original, accepts)),
+              onRight: Effect.failCause
+            })
+          },
+          onSuccess: (found) => {
+            end()
+            counted(found)
+            const outcome = enough(found, accepts)
+            if (outcome !== undefined) {
+              tell(found)
+              return Exit.succeed(outcome)
+            }
+            const told = () => tell(found)
+            return Effect.ensuring(
+              restore(flown(Either.right(found), lookup, key, original, accepts, told)),
+              Effect.sync(told)
+            )
+          }
+        })
+      })
+
     const find = <E2, R>(
       lookup: Lookup<E2, R>,
       key: string,
       original: K,
       accepts: (outcome: Outcome<A, E>) => boolean
     ): Effect.Effect<Outcome<A, E>, E2 | CacheError, R> =>
-      Effect.matchEffect(readOnce(key), {
-        onFailure: (error) => flown(Either.left(error), lookup, key, original, accepts),
-        onSuccess: (found) =>
-          found._tag === "Fresh" && accepts(found.outcome) && !isDue(found.entry)
-            ? Exit.succeed(found.outcome)
-            : flown(Either.right(found), lookup, key, original, accepts)
+      Effect.suspend(() => {
+        const reading = reads.get(key)
+        return reading === undefined
+          ? lead(lookup, key, original, accepts)
+          : join(reading, lookup, key, original, accepts)
       })
 
     const settle = (outcome: Outcome<A, E>): Exit.Exit<Option.Option<A>, E> =>

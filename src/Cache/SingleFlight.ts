@@ -18,12 +18,24 @@ export interface SingleFlight<in K> {
    * interruption waits for it to end; those who come meanwhile begin a new run.
    *
    * Who is itself a part of the run of this key, also by way of other keys, would wait for itself. It gets `nested`.
+   *
+   * `joinable` is called when there is a run that can be joined.
    */
   readonly run: <A, E, R>(
     key: K,
     effect: Effect.Effect<A, E, R>,
-    nested?: Effect.Effect<A, E, R>
+    nested?: Effect.Effect<A, E, R>,
+    joinable?: () => void
   ) => Effect.Effect<A, E, R>
+  /**
+   * Adds a caller to the run that is under way, without a step of its fiber, and gives what takes it away. `undefined` when
+   * there is no run, or it would wait for itself. Nothing but the key tells what a run gives.
+   */
+  readonly join: (
+    key: K,
+    caller: Fiber.RuntimeFiber<unknown, unknown>,
+    resume: (exit: Exit.Exit<any, any>) => void
+  ) => Effect.Effect<unknown> | undefined
   /** Callers from now on begin a new run. Those who wait already get what they wait for. */
   readonly invalidate: (key: K) => void
   /** The same for all keys. */
@@ -123,13 +135,16 @@ export const make = <K>(scope: Scope.Scope): SingleFlight<K> => {
   }
 
   return {
-    run: <A, E, R>(key: K, effect: Effect.Effect<A, E, R>, nested = effect) =>
+    run: <A, E, R>(key: K, effect: Effect.Effect<A, E, R>, nested = effect, joinable = () => {}) =>
       // A caller that is counted is also taken away.
       Effect.uninterruptibleMask((restore) =>
         Effect.withFiberRuntime<A, E, R>((caller) => {
           const within = caller.getFiberRef(currentFlight)
           const present: Flight<A, E> | undefined = flights.get(key)
-          if (present !== undefined && within !== undefined && waitsFor(present, within)) return restore(nested)
+          if (present !== undefined && within !== undefined && waitsFor(present, within)) {
+            joinable()
+            return restore(nested)
+          }
           const flight: Flight<A, E> = present ?? { waiters: new Set(), fiber: undefined, exit: undefined }
           const waiter: Waiter<A, E> = { within, resume: undefined }
           flight.waiters.add(waiter)
@@ -137,11 +152,20 @@ export const make = <K>(scope: Scope.Scope): SingleFlight<K> => {
             restore(exitOf(flight, waiter)),
             (cause) => Effect.zipRight(leave(key, flight, waiter), Effect.failCause(cause))
           )
+          if (present === undefined) flights.set(key, flight)
+          joinable()
           if (present !== undefined) return wait
-          flights.set(key, flight)
           return Effect.zipRight(begin(key, flight, effect), wait)
         })
       ),
+    join: (key, caller, resume) => {
+      const within = caller.getFiberRef(currentFlight)
+      const flight = flights.get(key)
+      if (flight === undefined || within !== undefined && waitsFor(flight, within)) return undefined
+      const waiter: Waiter<unknown, unknown> = { within, resume }
+      flight.waiters.add(waiter)
+      return Effect.suspend(() => leave(key, flight, waiter))
+    },
     invalidate: (key) => void flights.delete(key),
     invalidateAll: () => flights.clear(),
     size: () => flights.size

@@ -146,6 +146,49 @@ describe("SingleFlight", () => {
       ])
     }))
 
+  it.scoped("a caller that joins is one of those that a run is for", () =>
+    Effect.gen(function*() {
+      const flights = yield* made
+      const { counts, effect, gate } = yield* lookup
+      const joined = Effect.withFiberRuntime<string, unknown>((caller) =>
+        Effect.async<string, unknown>((resume) => {
+          const leave = flights.join("a", caller, resume)
+          if (leave === undefined) return resume(Effect.succeed("nothing to join"))
+          return leave
+        })
+      )
+      assert.strictEqual(yield* joined, "nothing to join")
+      const seen: Array<string> = []
+      const first = yield* Effect.fork(flights.run("a", effect, effect, () => seen.push("first")))
+      yield* settled
+      const others = yield* Effect.forEach([1, 2], () => Effect.fork(joined))
+      const later = yield* Effect.fork(flights.run("a", Effect.die("b"), effect, () => seen.push("later")))
+      yield* settled
+      assert.deepStrictEqual(seen, ["first", "later"])
+      // It lives as long as one of them.
+      yield* Fiber.interruptAll([first, later, others[0]!])
+      assert.deepStrictEqual(counts, { begun: 1, interrupted: 0, ended: 0 })
+      yield* Deferred.succeed(gate, "value")
+      assert.strictEqual(yield* Fiber.join(others[1]!), "value")
+      const last = yield* lookup
+      yield* Effect.fork(flights.run("a", last.effect)).pipe(
+        Effect.zipLeft(settled),
+        Effect.flatMap((first) =>
+          Effect.flatMap(Effect.zipLeft(Effect.fork(joined), settled), (second) => Fiber.interruptAll([first, second]))
+        )
+      )
+      assert.deepStrictEqual(last.counts, { begun: 1, interrupted: 1, ended: 1 })
+      assert.strictEqual(flights.size(), 0)
+      // Who is a part of it would wait for itself.
+      assert.strictEqual(yield* flights.run("a", joined), "nothing to join")
+      assert.strictEqual(yield* flights.run("a", flights.run("b", joined)), "nothing to join")
+      assert.strictEqual(
+        yield* flights.run("a", flights.run("a", Effect.die("c"), joined, () => seen.push("nested"))),
+        "nothing to join"
+      )
+      assert.deepStrictEqual(seen, ["first", "later", "nested"])
+    }))
+
   describe("interruption", () => {
     it.scoped("of the first caller hurts nobody", () =>
       Effect.gen(function*() {

@@ -6,6 +6,7 @@ import { Fault, layerWith, RedisTestServer } from "../../src/RedisTestServer.js"
 import { interruptions } from "../kit/interruption.js"
 import { inMemory } from "../kit/processes.js"
 import * as Spans from "../kit/spans.js"
+import { forkWith } from "../kit/steps.js"
 import { error } from "../kit/suites.js"
 import { quiet } from "./suite.js"
 
@@ -100,6 +101,78 @@ describe("Cache, what it sends", () => {
         )
         assert.deepStrictEqual(new Set(found), new Set(["1"]))
       }
+    }).pipe(Effect.provide(layerTest)))
+
+  for (const who of ["who reads", "who joins the read"] as const) {
+    it.effect(`an interruption of ${who} takes nothing from others, and leaves nothing behind`, () =>
+      Effect.gen(function*() {
+        const client = yield* RedisClient
+        const cache = yield* Cache.open(text("steps"))
+        yield* ready(cache, "warm")
+        let step = 1
+        for (let done = false; !done; step++) {
+          const key = `${step}`
+          let begun = 0
+          let ended = 0
+          const lookup = Effect.suspend(() => {
+            begun++
+            return Effect.delay(Effect.succeed(key), "1 second")
+          }).pipe(Effect.ensuring(Effect.sync(() => ended++)))
+          const call = cache.getOrSet(key, lookup)
+          const before = who === "who reads" ? [] : [yield* Effect.fork(call)]
+          const [caller, interrupted] = yield* forkWith(call, { step, yields: true, interrupts: true })
+          const others = [...before, yield* Effect.fork(call), yield* Effect.fork(call)]
+          yield* settle
+          yield* TestClock.adjust("2 seconds")
+          for (const other of others) assert.strictEqual(yield* Fiber.join(other), key, `step ${step}`)
+          done = !interrupted()
+          if (done) assert.strictEqual(yield* Fiber.join(caller), key)
+          else yield* Fiber.await(caller)
+          assert.isAtMost(begun, who === "who reads" ? 2 : 1, `step ${step}`)
+          // With the last one the lookup is over, and its lease is given back.
+          const gone = `gone ${step}`
+          const all = yield* Effect.forEach([1, 2, 3], () => Effect.fork(cache.getOrSet(gone, lookup)))
+          yield* settle
+          yield* Fiber.interruptAll(all)
+          yield* settle
+          assert.strictEqual(ended, begun, `step ${step}`)
+          assert.strictEqual(yield* client.exists(`cache:steps:e:${gone}`), 0, `step ${step}`)
+        }
+        // Otherwise the scheduler was never asked.
+        assert.isAbove(step, 20)
+      }).pipe(Effect.provide(layerTest)))
+  }
+
+  it.effect("who asked while it was read waits for the lookup with no command of its own, as long as was said", () =>
+    Effect.gen(function*() {
+      const cache = yield* Cache.open(text("joined"))
+      const hard = yield* Cache.open(text("hard", { lookupTimeout: { hard: "1 second" } }))
+      yield* ready(cache, "warm")
+      let begun = 0
+      const lookup = Effect.suspend(() => {
+        begun++
+        return Effect.delay(Effect.succeed("1"), "5 seconds")
+      })
+      const crowd = (handle: typeof cache) =>
+        Effect.gen(function*() {
+          const calls = yield* Effect.forEach(
+            Array.from({ length: 100 }),
+            () => Effect.fork(Effect.either(handle.getOrSet("k", lookup)))
+          )
+          yield* settle
+          yield* TestClock.adjust("1 second")
+          const early = yield* Effect.forEach(calls, Fiber.poll)
+          yield* TestClock.adjust("10 seconds")
+          const late = yield* Fiber.join(Fiber.all(calls))
+          return { early: early.filter(Option.isSome).length, late: new Set(late.map((result) => result._tag)) }
+        })
+      const asked = yield* sent(Effect.tap(crowd(cache), (all) => {
+        assert.deepStrictEqual(all, { early: 0, late: new Set(["Right"]) })
+      }))
+      // What else was sent kept the lease.
+      assert.deepStrictEqual(asked.filter((name) => name === "GET" || name === "SET"), ["GET", "SET"])
+      assert.deepStrictEqual(yield* crowd(hard), { early: 100, late: new Set(["Left"]) })
+      assert.strictEqual(begun, 2)
     }).pipe(Effect.provide(layerTest)))
 
   it.effect("when all times are over, one key is left", () =>
