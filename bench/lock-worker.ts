@@ -9,6 +9,7 @@ import * as Lock from "effect-redis-kit/Lock"
 import { Redis } from "ioredis"
 import { setTimeout as sleep } from "node:timers/promises"
 import * as Peers from "./peers.js"
+import { serve } from "./worker.js"
 
 export type Who = "fair" | "unfair" | "redis-semaphore"
 
@@ -67,13 +68,6 @@ const theirs = ({ hold, name, starts }: Contention): Promise<ReadonlyArray<Turn>
     return { asked, entered, left, done: now() }
   }))
 
-process.on("message", (contention: Contention) => {
-  const turns = contention.who === "redis-semaphore"
-    ? theirs(contention)
-    : ours(contention, contention.who === "fair")
-  turns.then((turns) => process.send?.(turns), (error: unknown) => {
-    process.stderr.write(`${String(error)}\n`)
-    process.exit(1)
-  })
-})
-process.on("disconnect", () => process.exit())
+serve((contention: Contention) =>
+  contention.who === "redis-semaphore" ? theirs(contention) : ours(contention, contention.who === "fair")
+)

@@ -10,6 +10,8 @@ import type { Redis } from "ioredis"
 import { type Case, fibers, type Measure, promises, type Slice } from "../harness.js"
 import * as Peers from "../peers.js"
 import { connect, PREFIX, Server } from "../server.js"
+import type { Crowd, Stampede } from "../stampede-worker.js"
+import { ask, worker } from "../worker.js"
 
 const KEYS = 1000
 const names = Array.from({ length: KEYS }, (_, i) => `${i}`)
@@ -266,70 +268,44 @@ const miss: Case = {
 /** How often in a slice: the first ones run code that is not compiled yet. */
 const STAMPEDES = 10
 
-/**
- * Two processes, of which each has five hundred callers who want one key that takes 50 ms to look up. Each caller has a
- * clock of its own: to start a thousand of them takes a part of the time that they wait.
- */
+/** In each process. */
+const CALLERS = 500
+
+/** Milliseconds. */
+const LOOKUP = 50
+
+/** Two processes, in each of which many callers want one key at once. */
 const stampede: Case = {
   measures: [
     { name: "cache.stampede", unit: "ms", better: "lower", target: { absolute: 60 } },
     { name: "cache.stampede.lookups", unit: "lookups", better: "lower", target: { absolute: 1 } }
   ],
   contenders: Effect.gen(function*() {
-    const one = yield* (yield* service).open(define("stampede"))
-    const other = yield* (yield* service).open(define("stampede"))
-    const peers = [yield* bento(true), yield* bento(true)]
+    const workers = yield* Effect.replicateEffect(worker("./stampede-worker.js"), 2)
     const medianOf = (times: Array<number>): number => times.sort((a, b) => a - b)[Math.floor(times.length / 2)]!
     let key = 0
     /** The median of all callers, and the most lookups that one key has needed. */
-    const several = (crowd: (times: Array<number>) => Effect.Effect<number, unknown>): Slice => () =>
+    const several = (who: Stampede["who"]): Slice => () =>
       Effect.gen(function*() {
         const times: Array<number> = []
         let most = 0
-        for (let n = 0; n < STAMPEDES; n++) most = Math.max(most, yield* crowd(times))
+        for (let n = 0; n < STAMPEDES; n++) {
+          const stampede: Stampede = {
+            who,
+            key: `${key++}`,
+            callers: CALLERS,
+            lookup: LOOKUP,
+            start: Date.now() + 20
+          }
+          const crowds = yield* Effect.forEach(workers, (child) => ask<Crowd>(child, stampede), {
+            concurrency: "unbounded"
+          })
+          times.push(...crowds.flatMap(({ times }) => times))
+          most = Math.max(most, crowds.reduce((sum, { lookups }) => sum + lookups, 0))
+        }
         return [medianOf(times), most]
       })
-    const ours = several((times) =>
-      Effect.gen(function*() {
-        let lookups = 0
-        const slow = Effect.suspend(() => {
-          lookups++
-          return Effect.delay(lookup, "50 millis")
-        })
-        const name = `ours:${key++}`
-        yield* Effect.forEach(Array.from({ length: 1000 }, (_, n) => n % 2 === 0 ? one : other), (handle) =>
-          Effect.suspend(() => {
-            const started = performance.now()
-            return Effect.map(handle.getOrSet(name, slow), () =>
-              void times.push(performance.now() - started))
-          }), {
-          concurrency: "unbounded",
-          discard: true
-        })
-        return lookups
-      })
-    )
-    const theirs = several((times) =>
-      Effect.promise(async () => {
-        let lookups = 0
-        const name = `theirs:${key++}`
-        await Promise.all(Array.from({ length: 1000 }, async (_, n) => {
-          const started = performance.now()
-          await peers[n % 2]!.getOrSet({
-            key: name,
-            ttl: TTL,
-            factory: async () => {
-              lookups++
-              await new Promise((resolve) => setTimeout(resolve, 50))
-              return user
-            }
-          })
-          times.push(performance.now() - started)
-        }))
-        return lookups
-      })
-    )
-    return [{ name: "ours", slice: ours }, { name: "bentocache", slice: theirs }]
+    return [{ name: "ours", slice: several("ours") }, { name: "bentocache", slice: several("bentocache") }]
   })
 }
 

@@ -8,12 +8,12 @@ import * as Lock from "effect-redis-kit/Lock"
 import * as Quorum from "effect-redis-kit/Quorum"
 import * as ReadWriteLock from "effect-redis-kit/ReadWriteLock"
 import * as Semaphore from "effect-redis-kit/Semaphore"
-import { type ChildProcess, fork } from "node:child_process"
-import { fileURLToPath } from "node:url"
+import type { ChildProcess } from "node:child_process"
 import { type Case, type Contender, fibers, promises } from "../harness.js"
-import type { Contention, Turn, Who } from "../lock-worker.js"
+import type { Turn, Who } from "../lock-worker.js"
 import * as Peers from "../peers.js"
 import { another, connect, connectTo, PREFIX, Server } from "../server.js"
+import { ask, worker } from "../worker.js"
 
 const NAMES = 1000
 const names = Array.from({ length: NAMES }, (_, i) => `${PREFIX}lock:${i}`)
@@ -175,25 +175,6 @@ const HOLD = 5
 /** Shorter than `HOLD`, so that a queue forms; long enough for a command to arrive before the next one is sent. */
 const STAGGER = 3
 
-const worker = Effect.flatMap(Server, ({ url }) =>
-  Effect.acquireRelease(
-    Effect.sync(() =>
-      fork(fileURLToPath(new URL("../lock-worker.js", import.meta.url)), [url], { serialization: "advanced" })
-    ),
-    (child) => Effect.sync(() => child.kill())
-  ))
-
-const ask = (child: ChildProcess, contention: Contention): Effect.Effect<ReadonlyArray<Turn>> =>
-  Effect.async((resume) => {
-    const onExit = (code: number | null) => resume(Effect.dieMessage(`a worker ended with ${code}`))
-    child.once("exit", onExit)
-    child.once("message", (turns: ReadonlyArray<Turn>) => {
-      child.off("exit", onExit)
-      resume(Effect.succeed(turns))
-    })
-    child.send(contention)
-  })
-
 let rounds = 0
 
 /** Lets them all ask for one lock, `stagger` milliseconds one after the other, and returns their turns in order. */
@@ -202,7 +183,7 @@ const contend = (workers: ReadonlyArray<ChildProcess>, who: Who, stagger: number
     const name = `${PREFIX}contended:${rounds++}`
     const start = Date.now() + 50
     const answers = yield* Effect.forEach(workers, (child, i) =>
-      ask(child, {
+      ask<ReadonlyArray<Turn>>(child, {
         who,
         name,
         hold: HOLD,
@@ -260,7 +241,7 @@ const contended = (processes: number, target: number): Case => {
     ],
     contenders: Effect.gen(function*() {
       const context = yield* Effect.context<Server>()
-      const workers = yield* Effect.replicateEffect(worker, processes)
+      const workers = yield* Effect.replicateEffect(worker("./lock-worker.js"), processes)
       const contender = (label: string, who: Who): Contender => ({
         name: label,
         slice: () =>
