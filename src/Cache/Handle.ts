@@ -80,9 +80,9 @@ interface Written {
  * How long whoever waits for another process's lookup does not ask, in milliseconds: a part of the time that it has waited
  * for already, so the answer is late by that part, and the questions are few.
  */
-const SHORTEST_WAIT = 5
+const SHORTEST_WAIT = 3
 const LONGEST_WAIT = 250
-const WAIT_SHARE = 1 / 10
+const WAIT_SHARE = 1 / 20
 
 /** A cache that nobody has used for so long, or up to twice as long, does not listen any more. */
 const IDLE = "1 minute"
