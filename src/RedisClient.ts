@@ -631,26 +631,28 @@ const makeExecutor = (
         : new RedisConnectionError({ target, reason: "unavailable", detail: "the connection broke" })
       : error
 
-  /** The first try costs nothing more than a command without retry; all tries together stay within one deadline. */
-  const retried = <A>(command: string, readOnly: boolean, attempt: Attempt<A>): Effect.Effect<A, RedisError> =>
-    attempt(
-      (first, elapsed) =>
-        mayPass(first) && elapsed < timeout
-          ? Effect.flatMap(Clock.currentTimeMillis, (now) => {
-            const deadline = now + timeout - elapsed
-            let last: RedisError | undefined
-            return Effect.flatMap(Clock.currentTimeMillis, (now) => {
-              const failed = last
-              if (failed === undefined || deadline - now < 1) return Effect.fail(last = failed ?? first)
-              return attempt((error) => Effect.fail(last = error), deadline - now)
-            }).pipe(
-              Effect.retry({ schedule: retry, while: mayPass }),
-              Effect.mapError((error) => settle(command, readOnly, error))
-            )
-          })
-          : Effect.fail(settle(command, readOnly, first)),
-      timeout
-    )
+  /** What follows a first try that has failed; all tries together stay within one deadline. */
+  const again = <A>(
+    command: string,
+    readOnly: boolean,
+    first: RedisError,
+    elapsed: number,
+    attempt: Attempt<A>
+  ): Effect.Effect<A, RedisError> =>
+    mayPass(first) && elapsed < timeout
+      ? Effect.flatMap(Clock.currentTimeMillis, (now) => {
+        const deadline = now + timeout - elapsed
+        let last: RedisError | undefined
+        return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+          const failed = last
+          if (failed === undefined || deadline - now < 1) return Effect.fail(last = failed ?? first)
+          return attempt((error) => Effect.fail(last = error), deadline - now)
+        }).pipe(
+          Effect.retry({ schedule: retry, while: mayPass }),
+          Effect.mapError((error) => settle(command, readOnly, error))
+        )
+      })
+      : Effect.fail(settle(command, readOnly, first))
 
   const run: Commands.Run = (command, args, onReply, options) => {
     const formatted = formatArgs(command, args)
@@ -660,10 +662,20 @@ const makeExecutor = (
       return driver.issue(command, formatted, encoding, onReply, Effect.fail, timeout)
     }
     const readOnly = options.idempotent === "read"
-    return retried(
+    return driver.issue(
       command,
-      readOnly,
-      (onError, millis) => driver.issue(command, formatted, encoding, onReply, onError, millis)
+      formatted,
+      encoding,
+      onReply,
+      (first, elapsed) =>
+        again(
+          command,
+          readOnly,
+          first,
+          elapsed,
+          (onError, millis) => driver.issue(command, formatted, encoding, onReply, onError, millis)
+        ),
+      timeout
     )
   }
 
@@ -690,7 +702,9 @@ const makeExecutor = (
           Math.max(1, millis - elapsed)
         )
       }, millis)
-    return script.idempotent ? retried(name, false, attempt) : attempt(Effect.fail, timeout)
+    return script.idempotent
+      ? attempt((first, elapsed) => again(name, false, first, elapsed, attempt), timeout)
+      : attempt(Effect.fail, timeout)
   }
 
   const raw: Internals["raw"] = (commands, body) => {

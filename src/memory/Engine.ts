@@ -95,8 +95,6 @@ export interface EngineOptions {
 }
 
 export class Engine {
-  /** The instant of the command that runs, in milliseconds. */
-  now: number
   readonly keys = new Indexed<Entry>()
   readonly random: Random
   readonly sessions = new Map<number, Session>()
@@ -117,6 +115,9 @@ export class Engine {
   movedSlots: ReadonlyArray<{ readonly first: number; readonly last: number; readonly to: string }> = []
   executed = 0
 
+  private instant: number
+  /** The clock was not read since the command began: most commands need no time. */
+  private stale = false
   private readonly readNow: () => number
   private readonly readMicros: () => number
   private lastMicros = 0
@@ -134,8 +135,7 @@ export class Engine {
     this.readMicros = options.micros ?? (() => 0)
     this.random = new Random(options.seed ?? 1)
     this.cluster = options.cluster ?? false
-    this.now = Math.floor(options.now())
-    this.started = this.now
+    this.instant = this.started = Math.floor(options.now())
     this.scripts = new Scripts(this)
   }
 
@@ -245,14 +245,22 @@ export class Engine {
 
   /** The present instant; keys whose time has come go. */
   private tick(): void {
-    const now = Math.floor(this.readNow())
-    // The clock of the machine can be set back, the clock of this server cannot.
-    if (now > this.now) this.now = now
-    while (this.expirations.next <= this.now) {
+    this.stale = true
+    while (this.expirations.next !== Infinity && this.expirations.next <= this.now) {
       const at = this.expirations.next
       const entry = this.expirations.pop()
       if (entry.expireAt === at && this.keys.get(entry.key) === entry) this.remove(entry.key)
     }
+  }
+
+  /** The instant of the command that runs, in milliseconds. */
+  get now(): number {
+    if (this.stale) {
+      this.stale = false
+      // The clock of the machine can be set back, the clock of this server cannot.
+      this.instant = Math.max(this.instant, Math.floor(this.readNow()))
+    }
+    return this.instant
   }
 
   /** Microseconds since the epoch, never less than before. */
