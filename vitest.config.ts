@@ -50,7 +50,7 @@ export default defineConfig({
         include: [
           "test/{IoRedis,RedisClient}/**/*.test.ts",
           process.env.TEST_VERSIONS === undefined
-            ? "test/{Cache,Lock,PubSub,Queue,Stream}/contract.test.ts"
+            ? "test/{Cache,Lock,PubSub,Stream}/contract.test.ts"
             : "test/*/contract.test.ts"
         ],
         exclude: ["test/RedisClient/{blocking,commands,expiry,retry}.test.ts"]

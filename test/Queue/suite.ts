@@ -377,14 +377,17 @@ export const suite = (
         )
         yield* elapse("20 millis")
         const before = yield* millis
-        yield* Queue.enqueue(queue, { n: 0 }, { delay: "365 days" })
-        yield* Queue.enqueue(queue, { n: 3 }, { delay: "90 millis" })
-        yield* Queue.enqueue(queue, { n: 2 }, { delay: "60 millis" })
-        yield* Queue.enqueue(queue, { n: 4 }, { at: DateTime.unsafeMake(Math.ceil(before) + 120) })
-        yield* Queue.enqueue(queue, { n: 1 })
+        // At one moment, so that a pause of this process changes no order.
+        yield* Queue.enqueueAll(queue, [
+          { payload: { n: 0 }, delay: "365 days" },
+          { payload: { n: 3 }, delay: "90 millis" },
+          { payload: { n: 2 }, delay: "60 millis" },
+          { payload: { n: 4 }, at: DateTime.unsafeMake(Math.ceil(before) + 1500) },
+          { payload: { n: 1 } }
+        ])
         yield* holds(() => started.length === 4)
         assert.deepStrictEqual(started.map(([n]) => n), [1, 2, 3, 4])
-        for (const [n, at] of started) assert.isAtLeast(at, before + [0, 0, 60, 90, 119][n]!, `job ${n}`)
+        for (const [n, at] of started) assert.isAtLeast(at, before + [0, 0, 60, 90, 1499][n]!, `job ${n}`)
         assert.deepStrictEqual(yield* Queue.counts(queue), {
           ready: 0,
           delayed: 1,
