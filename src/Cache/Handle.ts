@@ -286,8 +286,11 @@ export const make = <K, A, E>(
       else counts.miss.add()
     }
 
-    /** Those who asked for what is being read. Nothing is found when that fails. */
-    type Reading = Array<(found: Found<A, E> | undefined) => void>
+    /** A read, and those who asked for the same until they were told. Nothing is found when it fails. */
+    interface Reading {
+      others: Array<(found: Found<A, E> | undefined) => void> | undefined
+      found: Found<A, E> | undefined
+    }
     const reads = new Map<string, Reading>()
 
     /** What is near and, as far as the server tells, as it is there. */
@@ -822,8 +825,8 @@ export const make = <K, A, E>(
         Effect.withFiberRuntime<Outcome<A, E>, E2 | CacheError, R>((caller) => {
           let gone = false
           let leave: Effect.Effect<unknown> = Effect.void
-          const told = Effect.async<Outcome<A, E>, E2 | CacheError, R>((resume) => {
-            reading.push((found) => {
+          const waiting = Effect.async<Outcome<A, E>, E2 | CacheError, R>((resume) => {
+            const told = (found: Found<A, E> | undefined): void => {
               if (gone) return
               if (found === undefined) return resume(find(lookup, key, original, accepts))
               const outcome = enough(found, accepts)
@@ -832,9 +835,12 @@ export const make = <K, A, E>(
               const joined = settings.hard === undefined ? flights.join(key, caller, resume) : undefined
               if (joined === undefined) resume(flown(Either.right(found), lookup, key, original, accepts))
               else leave = joined
-            })
+            }
+            // It may have ended since it was found.
+            if (reading.others === undefined) told(reading.found)
+            else reading.others.push(told)
           })
-          return Effect.catchAllCause(restore(told), (cause) => {
+          return Effect.catchAllCause(restore(waiting), (cause) => {
             gone = true
             return Effect.zipRight(leave, Effect.failCause(cause))
           })
@@ -850,13 +856,16 @@ export const make = <K, A, E>(
     ): Effect.Effect<Outcome<A, E>, E2 | CacheError, R> =>
       // A read that others can join also ends for them.
       Effect.uninterruptibleMask((restore) => {
-        const reading: Reading = []
+        const reading: Reading = { others: [], found: undefined }
         reads.set(key, reading)
         const end = (): void => {
           if (reads.get(key) === reading) reads.delete(key)
         }
         const tell = (found: Found<A, E> | undefined): void => {
-          for (const other of reading.splice(0)) other(found)
+          const { others } = reading
+          reading.others = undefined
+          reading.found = found
+          for (const other of others ?? []) other(found)
         }
         return Effect.matchCauseEffect(restore(fetch(key)), {
           onFailure: (cause): Effect.Effect<Outcome<A, E>, E2 | CacheError, R> => {

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer, Metric, Option, Schema, Stream, TestClock } from "effect"
+import { Deferred, Effect, Exit, Fiber, Layer, Metric, Option, Schema, Stream, TestClock } from "effect"
 import * as Cache from "../../src/Cache/index.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import { Fault, layerWith, RedisTestServer } from "../../src/RedisTestServer.js"
@@ -142,6 +142,33 @@ describe("Cache, what it sends", () => {
         assert.isAbove(step, 20)
       }).pipe(Effect.provide(layerTest)))
   }
+
+  it.effect("nobody who joins a read is forgotten, wherever its fiber waits until the read or the lookup has ended", () =>
+    Effect.gen(function*() {
+      const cache = yield* Cache.open(text("held"))
+      yield* ready(cache, "warm")
+      for (const wait of ["0 millis", "2 seconds"] as const) {
+        let step = 1
+        for (let done = false; !done; step++) {
+          const key = `${wait} ${step}`
+          const call = cache.getOrSet(key, Effect.delay(Effect.succeed(key), "1 second"))
+          const first = yield* Effect.fork(call)
+          yield* Effect.yieldNow()
+          let goOn = () => {}
+          const until = new Promise<void>((resolve) => goOn = resolve)
+          const [later, held] = yield* forkWith(call, { step, yields: true, interrupts: false, until })
+          yield* settle
+          yield* TestClock.adjust(wait)
+          goOn()
+          yield* settle
+          yield* TestClock.adjust("5 seconds")
+          assert.strictEqual(yield* Fiber.join(first), key)
+          assert.deepStrictEqual(yield* Fiber.poll(later), Option.some(Exit.succeed(key)), `step ${step}`)
+          done = !held()
+        }
+        assert.isAbove(step, 20)
+      }
+    }).pipe(Effect.provide(layerTest)))
 
   it.effect("who asked while it was read waits for the lookup with no command of its own, as long as was said", () =>
     Effect.gen(function*() {
