@@ -1,6 +1,5 @@
 /**
- * A command of ioredis that hands its answer to whoever sent it, at once and without promises: half of what a command
- * costs otherwise.
+ * A command of ioredis that hands its answer to whoever sent it, at once and without promises.
  */
 import { Command } from "ioredis"
 import { tracingChannel } from "node:diagnostics_channel"
