@@ -25,6 +25,7 @@ import type * as Scope from "effect/Scope"
 import type { Redis, RedisOptions } from "ioredis"
 import { makeState } from "./internal/connectionState.js"
 import { inputError } from "./internal/input.js"
+import { Once } from "./internal/issued.js"
 import { makeClusterDriver } from "./ioredis/clusterDriver.js"
 import { makeExecutor } from "./ioredis/executor.js"
 import { Link, type Role } from "./ioredis/Link.js"
@@ -110,12 +111,7 @@ const makeService = (options: {
           )
           yield* link.connect
           const id = yield* makeExecutor(link, false).issue(
-            "CLIENT",
-            ["ID"],
-            "text",
-            (reply) => Effect.succeed(Number(reply)),
-            Effect.fail,
-            options.commandTimeout
+            new Once("CLIENT", ["ID"], "text", options.commandTimeout, (reply) => Effect.succeed(Number(reply)))
           )
           return makeReserved(link, shared, id)
         }),

@@ -11,7 +11,6 @@ import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
@@ -21,19 +20,12 @@ import * as Stream from "effect/Stream"
 import { prefixedKeys } from "./internal/constantKeys.js"
 import { checkKey, inputError, positiveMillis } from "./internal/input.js"
 import * as Invalidations from "./internal/invalidations.js"
-import { mayPass } from "./internal/mayPass.js"
+import { Evaluated, type Issuer, Once, Repeated } from "./internal/issued.js"
 import { hashSlot } from "./internal/slot.js"
 import * as Subscriptions from "./internal/subscriptions.js"
 import * as Commands from "./RedisCommands.js"
 import { defaultRetry } from "./RedisConfig.js"
-import {
-  RedisConnectionError,
-  RedisDecodeError,
-  type RedisError,
-  RedisOutcomeUnknownError,
-  RedisReplyError,
-  RedisTimeoutError
-} from "./RedisError.js"
+import { type RedisError, RedisOutcomeUnknownError, RedisReplyError } from "./RedisError.js"
 import * as RedisScript from "./RedisScript.js"
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -386,23 +378,32 @@ export class RedisClient extends Context.Tag("effect-redis-kit/RedisClient")<Red
 // ---------------------------------------------------------------------------------------------------------------------
 
 /**
- * Sends one command. `onReply` and `onError` make the result, so that a driver needs one step for the whole.
- *
- * An error reply is a `RedisReplyError`; no reply after it was sent is a `RedisOutcomeUnknownError`; not sent is a
- * `RedisConnectionError`. `timeout` is in milliseconds from now, and `elapsed` how much of it a failure took.
- * Interrupting it returns at once.
+ * A command as a driver gets it. `onReply` and `onError` make the result, so that a driver needs one step for the whole.
  *
  * @since 0.1.0
  * @category drivers
  */
-export type Issue = <A>(
-  command: string,
-  args: ReadonlyArray<RedisArg>,
-  encoding: Encoding,
-  onReply: (reply: any) => Effect.Effect<A, RedisError>,
-  onError: (error: RedisError, elapsed: number) => Effect.Effect<A, RedisError>,
-  timeout: number
-) => Effect.Effect<A, RedisError>
+export interface IssuedCommand<out A> {
+  readonly name: string
+  readonly args: ReadonlyArray<RedisArg>
+  readonly encoding: Encoding
+  /** In milliseconds from the moment it is issued. */
+  readonly timeout: number
+  onReply(reply: any): Effect.Effect<A, RedisError>
+  /** `elapsed` is how much of the timeout the failure took. */
+  onError(error: RedisError, elapsed: number): Effect.Effect<A, RedisError>
+}
+
+/**
+ * Sends one command.
+ *
+ * An error reply is a `RedisReplyError`; no reply after it was sent is a `RedisOutcomeUnknownError`; not sent is a
+ * `RedisConnectionError`. Interrupting it returns at once.
+ *
+ * @since 0.1.0
+ * @category drivers
+ */
+export type Issue = <A>(command: IssuedCommand<A>) => Effect.Effect<A, RedisError>
 
 /**
  * @since 0.1.0
@@ -582,15 +583,6 @@ const evalArgs = (
   return formatArgs(operation, args)
 }
 
-const decodeWith =
-  <A>(command: string, decode: (reply: any) => Either.Either<A, string>) =>
-  (reply: unknown): Effect.Effect<A, RedisError> => {
-    const result = decode(reply)
-    return Either.isRight(result)
-      ? Exit.succeed(result.right)
-      : Exit.fail(new RedisDecodeError({ command, detail: `expected ${result.left}` }))
-  }
-
 const toEither = (reply: Reply): Either.Either<Reply, RedisReplyError> =>
   reply instanceof RedisReplyError ? Either.left(reply) : Either.right(reply)
 
@@ -601,11 +593,6 @@ interface Waist {
   readonly timeout: number
   readonly retry: Schedule.Schedule<unknown, unknown>
 }
-
-type Attempt<A> = (
-  onError: (error: RedisError, elapsed: number) => Effect.Effect<A, RedisError>,
-  timeout: number
-) => Effect.Effect<A, RedisError>
 
 /** What the rest of this module needs of an executor beyond what its users see. */
 interface Internals {
@@ -623,59 +610,17 @@ const makeExecutor = (
   nodes?: Commands.Nodes
 ): readonly [Executor, Internals] => {
   const { prefix, retry, target, timeout } = waist
-
-  const settle = (command: string, readOnly: boolean, error: RedisError): RedisError =>
-    readOnly && error._tag === "RedisOutcomeUnknownError"
-      ? error.reason === "timeout"
-        ? new RedisTimeoutError({ target, command, timeout })
-        : new RedisConnectionError({ target, reason: "unavailable", detail: "the connection broke" })
-      : error
-
-  /** What follows a first try that has failed; all tries together stay within one deadline. */
-  const again = <A>(
-    command: string,
-    readOnly: boolean,
-    first: RedisError,
-    elapsed: number,
-    attempt: Attempt<A>
-  ): Effect.Effect<A, RedisError> =>
-    mayPass(first) && elapsed < timeout
-      ? Effect.flatMap(Clock.currentTimeMillis, (now) => {
-        const deadline = now + timeout - elapsed
-        let last: RedisError | undefined
-        return Effect.flatMap(Clock.currentTimeMillis, (now) => {
-          const failed = last
-          if (failed === undefined || deadline - now < 1) return Effect.fail(last = failed ?? first)
-          return attempt((error) => Effect.fail(last = error), deadline - now)
-        }).pipe(
-          Effect.retry({ schedule: retry, while: mayPass }),
-          Effect.mapError((error) => settle(command, readOnly, error))
-        )
-      })
-      : Effect.fail(settle(command, readOnly, first))
+  const { issue } = driver
+  const issuer: Issuer = { issue, target, timeout, retry }
 
   const run: Commands.Run = (command, args, onReply, options) => {
     const formatted = formatArgs(command, args)
     if (isError(formatted)) return Effect.fail(formatted)
     const encoding = options?.encoding ?? "text"
-    if (options?.idempotent === undefined) {
-      return driver.issue(command, formatted, encoding, onReply, Effect.fail, timeout)
-    }
-    const readOnly = options.idempotent === "read"
-    return driver.issue(
-      command,
-      formatted,
-      encoding,
-      onReply,
-      (first, elapsed) =>
-        again(
-          command,
-          readOnly,
-          first,
-          elapsed,
-          (onError, millis) => driver.issue(command, formatted, encoding, onReply, onError, millis)
-        ),
-      timeout
+    return issue(
+      options?.idempotent === undefined
+        ? new Once(command, formatted, encoding, timeout, onReply)
+        : new Repeated(issuer, command, formatted, encoding, options.idempotent === "read", onReply)
     )
   }
 
@@ -683,28 +628,8 @@ const makeExecutor = (
     script: RedisScript.RedisScript<P, A>,
     ...params: P
   ): Effect.Effect<A, RedisError> => {
-    const { decode, encoding, name } = script
-    const values = script.params(...params)
-    const args = evalArgs(prefix, name, script.sha, values)
-    if (isError(args)) return Effect.fail(args)
-    const onReply = decodeWith(name, decode)
-    const attempt: Attempt<A> = (onError, millis) =>
-      driver.issue("EVALSHA", args, encoding, onReply, (error, elapsed) => {
-        if (error._tag !== "RedisReplyError" || error.code !== "NOSCRIPT") return onError(error, elapsed)
-        const text = args.slice()
-        text[0] = script.lua
-        return driver.issue(
-          "EVAL",
-          text,
-          encoding,
-          onReply,
-          (error, more) => onError(error, elapsed + more),
-          Math.max(1, millis - elapsed)
-        )
-      }, millis)
-    return script.idempotent
-      ? attempt((first, elapsed) => again(name, false, first, elapsed, attempt), timeout)
-      : attempt(Effect.fail, timeout)
+    const args = evalArgs(prefix, script.name, script.sha, script.params(...params))
+    return isError(args) ? Effect.fail(args) : issue(new Evaluated(issuer, script, args, timeout, undefined))
   }
 
   const raw: Internals["raw"] = (commands, body) => {
@@ -956,7 +881,7 @@ export const make = (driver: Driver): Effect.Effect<Service, never, Scope.Scope>
     }
 
     const ask = (command: string) =>
-      driver.issue(command, [], "text", (reply) => Effect.succeed(String(reply)), Effect.fail, waist.timeout)
+      driver.issue(new Once(command, [], "text", waist.timeout, (reply) => Effect.succeed(String(reply))))
 
     // A server that is loading, or has lost its master, answers INFO and nothing else; PING tells.
     const health: Service["health"] = Effect.flatMap(Clock.currentTimeNanos, (start) =>

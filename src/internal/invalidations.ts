@@ -25,6 +25,7 @@ import type {
 } from "../RedisClient.js"
 import { RedisConnectionError, type RedisError, RedisTimeoutError } from "../RedisError.js"
 import { makeFork } from "./background.js"
+import { Once } from "./issued.js"
 import { mayPass } from "./mayPass.js"
 import { invalidationOutages } from "./metrics.js"
 import { hashSlot, SLOTS } from "./slot.js"
@@ -304,7 +305,7 @@ export const make = (options: Options): Effect.Effect<Invalidations, never, Scop
         const key = `${name}${++probes}`
         const arrived = Deferred.unsafeMake<void>(FiberId.none)
         waiting.set(key, arrived)
-        return server.executor.issue("EVAL", [PROBE, "1", key], "text", () => Effect.void, Effect.fail, millis).pipe(
+        return server.executor.issue(new Once("EVAL", [PROBE, "1", key], "text", millis, () => Effect.void)).pipe(
           // The connection for commands may be on its way back.
           Effect.retry({ schedule: Schedule.spaced("50 millis"), while: mayPass }),
           Effect.zipRight(Deferred.await(arrived)),

@@ -10,6 +10,7 @@
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type { RedisOptions } from "ioredis"
+import { Once } from "../internal/issued.js"
 import { SLOTS } from "../internal/slot.js"
 import type { ConnectionState } from "../RedisClient.js"
 import { RedisConnectionError, type RedisError, RedisReplyError } from "../RedisError.js"
@@ -575,17 +576,18 @@ export class Cluster implements Topology {
       done(result)
     }
     const request = new SingleRequest<SlotMap>(
-      "CLUSTER",
-      ["SLOTS"],
-      "text",
-      (reply) => {
-        const map = readSlots(reply, source.address)
-        return map === undefined || map.ranges.length === 0
-          ? Effect.fail(this.error("connect", `${source.id} knows no node that has slots`))
-          : Effect.succeed(map)
-      },
-      Effect.fail,
-      known ? Math.min(1000, this.settings.commandTimeout) : this.settings.connectTimeout,
+      new Once(
+        "CLUSTER",
+        ["SLOTS"],
+        "text",
+        known ? Math.min(1000, this.settings.commandTimeout) : this.settings.connectTimeout,
+        (reply) => {
+          const map = readSlots(reply, source.address)
+          return map === undefined || map.ranges.length === 0
+            ? Effect.fail(this.error("connect", `${source.id} knows no node that has slots`))
+            : Effect.succeed(map)
+        }
+      ),
       (effect) => {
         const result = Effect.runSync(Effect.either(effect))
         end(

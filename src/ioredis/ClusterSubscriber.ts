@@ -3,6 +3,7 @@
  * node passes on, and one to each master that has shard channels of ours.
  */
 import * as Effect from "effect/Effect"
+import { Once } from "../internal/issued.js"
 import { hashSlot } from "../internal/slot.js"
 import type { DriverSubscriber, SubscriptionKind } from "../RedisClient.js"
 import type { RedisError } from "../RedisError.js"
@@ -31,17 +32,7 @@ class SubscribeCall extends SingleCall<void> {
     readonly placeAt: (node: ClusterNode) => Link,
     resume: (effect: Effect.Effect<void, RedisError>) => void
   ) {
-    super(
-      cluster,
-      verb,
-      slot,
-      cluster.settings.commandTimeout,
-      names,
-      "text",
-      () => Effect.void,
-      Effect.fail,
-      resume
-    )
+    super(cluster, slot, new Once(verb, names, "text", cluster.settings.commandTimeout, () => Effect.void), resume)
   }
 
   protected override submit(node: ClusterNode, request: Request): void {
@@ -142,12 +133,7 @@ export const makeClusterSubscriber = (
       : Effect.async<void, RedisError>((resume) =>
         place.link.submit(
           new SingleRequest(
-            verbs[kind][1],
-            names,
-            "text",
-            () => Effect.void,
-            Effect.fail,
-            cluster.settings.commandTimeout,
+            new Once(verbs[kind][1], names, "text", cluster.settings.commandTimeout, () => Effect.void),
             resume
           )
         )

@@ -6,7 +6,7 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Metrics from "../internal/metrics.js"
 import { replyError } from "../internal/replies.js"
-import type { BytesReply, Encoding, RedisArg, Reply } from "../RedisClient.js"
+import type { BytesReply, IssuedCommand, RedisArg, Reply } from "../RedisClient.js"
 import { type RedisError, RedisReplyError } from "../RedisError.js"
 import type { Link } from "./Link.js"
 
@@ -95,19 +95,16 @@ export abstract class Request {
 
 export class SingleRequest<A> extends Request {
   constructor(
-    label: string,
-    readonly args: ReadonlyArray<RedisArg>,
-    readonly encoding: Encoding,
-    readonly handleReply: (reply: any) => Effect.Effect<A, RedisError>,
-    readonly handleError: (error: RedisError, elapsed: number) => Effect.Effect<A, RedisError>,
-    timeout: number,
-    readonly resume: (effect: Effect.Effect<A, RedisError>) => void
+    readonly command: IssuedCommand<A>,
+    readonly resume: (effect: Effect.Effect<A, RedisError>) => void,
+    label: string = command.name,
+    timeout: number = command.timeout
   ) {
     super(label, timeout)
   }
 
   send(link: Link): void {
-    link.transmit(this, 0, this.label, toArguments(this.args), this.encoding)
+    link.transmit(this, 0, this.label, toArguments(this.command.args), this.command.encoding)
   }
 
   onReply(_index: number, reply: any): void {
@@ -115,7 +112,7 @@ export class SingleRequest<A> extends Request {
     countReply(performance.now() - this.issuedAt)
     let result: Effect.Effect<A, RedisError>
     try {
-      result = this.handleReply(typeof reply === "object" && reply !== null ? clean(this.label, reply) : reply)
+      result = this.command.onReply(typeof reply === "object" && reply !== null ? clean(this.label, reply) : reply)
     } catch (defect) {
       result = Exit.die(defect)
     }
@@ -127,7 +124,7 @@ export class SingleRequest<A> extends Request {
   }
 
   onFailure(error: RedisError, elapsed: number): void {
-    this.resume(this.handleError(error, elapsed))
+    this.resume(this.command.onError(error, elapsed))
   }
 }
 

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import { makeNames } from "../internal/commandNames.js"
+import { Once } from "../internal/issued.js"
 import type { DriverConnection } from "../RedisClient.js"
 import { makeExecutor } from "./executor.js"
 import type { Link } from "./Link.js"
@@ -32,12 +33,7 @@ export const makeReserved = (link: Link, shared: Pick<Link, "submit">, id: numbe
       if (left < 1) return giveUp()
       shared.submit(
         new SingleRequest(
-          "CLIENT",
-          ["UNBLOCK", String(id)],
-          "text",
-          Effect.succeed,
-          Effect.fail,
-          left,
+          new Once("CLIENT", ["UNBLOCK", String(id)], "text", left, Effect.succeed),
           (result) => {
             if (Exit.isExit(result) && Exit.isFailure(result)) return giveUp()
             if (blocked === undefined) return resume(Effect.void)

@@ -3,6 +3,7 @@
  * there are any.
  */
 import * as Effect from "effect/Effect"
+import { Once } from "../internal/issued.js"
 import type { DriverSubscriber, SubscriptionKind } from "../RedisClient.js"
 import type { RedisError } from "../RedisError.js"
 import type { Link } from "./Link.js"
@@ -59,7 +60,7 @@ export const makeSubscriber = (open: () => Link): DriverSubscriber => {
   const send = (link: Link, verb: string, names: ReadonlyArray<string>): Effect.Effect<void, RedisError> =>
     Effect.async((resume) =>
       link.submit(
-        new SingleRequest(verb, names, "text", () => Effect.void, Effect.fail, link.settings.commandTimeout, resume)
+        new SingleRequest(new Once(verb, names, "text", link.settings.commandTimeout, () => Effect.void), resume)
       )
     )
 

@@ -3,7 +3,8 @@
  */
 import * as Effect from "effect/Effect"
 import { INVALIDATE } from "../internal/invalidations.js"
-import type { DriverExecutor, DriverTracker, TrackedServer } from "../RedisClient.js"
+import { Once } from "../internal/issued.js"
+import type { DriverExecutor, DriverTracker, Reply, TrackedServer } from "../RedisClient.js"
 import type { RedisError } from "../RedisError.js"
 import type { Link } from "./Link.js"
 import { SingleRequest } from "./Request.js"
@@ -43,7 +44,7 @@ const connect = (
     const timeout = link.settings.commandTimeout
     return (command, ...args) =>
       Effect.async((resume) =>
-        link.submit(new SingleRequest(command, args, "text", Effect.succeed, Effect.fail, timeout, resume))
+        link.submit(new SingleRequest(new Once<Reply>(command, args, "text", timeout, Effect.succeed), resume))
       )
   })
 

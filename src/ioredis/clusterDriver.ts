@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { makeState } from "../internal/connectionState.js"
+import { Once } from "../internal/issued.js"
 import { hashSlot, SLOTS } from "../internal/slot.js"
 import type { Driver, DriverConnection, DriverExecutor } from "../RedisClient.js"
 import type { RedisError } from "../RedisError.js"
@@ -106,12 +107,7 @@ export const makeClusterDriver = (
           const id = yield* restore(Effect.zipRight(
             link.connect,
             makeExecutor(link, false).issue(
-              "CLIENT",
-              ["ID"],
-              "text",
-              (reply) => Effect.succeed(Number(reply)),
-              Effect.fail,
-              commandTimeout
+              new Once("CLIENT", ["ID"], "text", commandTimeout, (reply) => Effect.succeed(Number(reply)))
             )
           )).pipe(
             Effect.tapError(() => Effect.sync(() => cluster.suspect(node))),
@@ -177,7 +173,7 @@ export const makeClusterDriver = (
           ? Effect.fail(cluster.uncovered("CLUSTER"))
           : Effect.forEach(
             nodes,
-            (node) => executorOf(node).issue("PING", [], "text", () => Effect.void, Effect.fail, commandTimeout),
+            (node) => executorOf(node).issue(new Once("PING", [], "text", commandTimeout, () => Effect.void)),
             { concurrency: "unbounded", discard: true }
           ))
     }

@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { makeNames, refuseBlocking } from "../internal/commandNames.js"
 import { execReplies } from "../internal/replies.js"
-import type { DriverExecutor, Encoding, Issue, RedisArg, Reply } from "../RedisClient.js"
+import type { DriverExecutor, Issue, IssuedCommand, RedisArg, Reply } from "../RedisClient.js"
 import { type RedisError, RedisOutcomeUnknownError, RedisReplyError } from "../RedisError.js"
 import { type Call, type Cluster, type ClusterNode, MIN_PAUSE, notExecuted } from "./Cluster.js"
 import { slotOf } from "./keys.js"
@@ -108,16 +108,12 @@ abstract class RoutedCall implements Call {
 export class SingleCall<A> extends RoutedCall {
   constructor(
     cluster: Cluster,
-    label: string,
     slot: number | undefined,
-    timeout: number,
-    readonly args: ReadonlyArray<RedisArg>,
-    readonly encoding: Encoding,
-    readonly handleReply: (reply: any) => Effect.Effect<A, RedisError>,
-    readonly handleError: (error: RedisError, elapsed: number) => Effect.Effect<A, RedisError>,
-    readonly resume: (effect: Effect.Effect<A, RedisError>) => void
+    readonly command: IssuedCommand<A>,
+    readonly resume: (effect: Effect.Effect<A, RedisError>) => void,
+    label: string = command.name
   ) {
-    super(cluster, label, slot, timeout)
+    super(cluster, label, slot, command.timeout)
   }
 
   protected makeRequest(node: ClusterNode, asking: boolean): Request {
@@ -127,14 +123,14 @@ export class SingleCall<A> extends RoutedCall {
 
   protected onFailure(error: RedisError): void {
     countFailure(error)
-    this.resume(this.handleError(error, this.elapsed))
+    this.resume(this.command.onError(error, this.elapsed))
   }
 }
 
 /** One sending of a command. */
 class RoutedRequest<A> extends SingleRequest<A> {
   constructor(readonly call: SingleCall<A>, readonly node: ClusterNode, timeout: number, readonly asking: boolean) {
-    super(call.label, call.args, call.encoding, call.handleReply, call.handleError, timeout, call.resume)
+    super(call.command, call.resume, call.label, timeout)
   }
 
   override send(link: Link): void {
@@ -422,14 +418,14 @@ const add = <K>(groups: Map<K, Array<number>>, key: K, index: number): void => {
 export const makeClusterExecutor = (cluster: Cluster): DriverExecutor => {
   const nameOf = makeNames(true)
 
-  const issue: Issue = (command, args, encoding, onReply, onError, timeout) =>
+  const issue: Issue = (command) =>
     Effect.async((resume) => {
-      const { name, refused } = nameOf(command)
-      const bad = refused ?? refuseBlocking(name, args)
-      if (bad !== undefined) return resume(onError(bad, 0))
-      const slot = slotOf(name, args)
-      if (slot === "cross") return resume(onError(crossSlot(name), 0))
-      const call = new SingleCall(cluster, name, slot, timeout, args, encoding, onReply, onError, resume)
+      const { name, refused } = nameOf(command.name)
+      const bad = refused ?? refuseBlocking(name, command.args)
+      if (bad !== undefined) return resume(command.onError(bad, 0))
+      const slot = slotOf(name, command.args)
+      if (slot === "cross") return resume(command.onError(crossSlot(name), 0))
+      const call = new SingleCall(cluster, slot, command, resume, name)
       call.dispatch()
       return call.cancel
     })

@@ -13,12 +13,12 @@ import { GroupRequest, SingleRequest } from "./Request.js"
 export const makeExecutor = (link: Pick<Link, "submit">, shared: boolean): DriverExecutor => {
   const nameOf = makeNames(shared)
 
-  const issue: Issue = (command, args, encoding, onReply, onError, timeout) =>
+  const issue: Issue = (command) =>
     Effect.async((resume) => {
-      const { name, refused } = nameOf(command)
-      const bad = refused ?? (shared ? refuseBlocking(name, args) : undefined)
-      if (bad !== undefined) return resume(onError(bad, 0))
-      return link.submit(new SingleRequest(name, args, encoding, onReply, onError, timeout, resume))
+      const { name, refused } = nameOf(command.name)
+      const bad = refused ?? (shared ? refuseBlocking(name, command.args) : undefined)
+      if (bad !== undefined) return resume(command.onError(bad, 0))
+      return link.submit(new SingleRequest(command, resume, name))
     })
 
   const group = (

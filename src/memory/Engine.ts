@@ -127,7 +127,6 @@ export class Engine {
   private readonly waiters = new Map<string, Set<Session>>()
   private readonly ready = new Set<string>()
   private readonly tracked = new Map<string, TrackedPrefix>()
-  private depth = 0
   private nextSession = 1
 
   constructor(options: EngineOptions) {
@@ -178,7 +177,7 @@ export class Engine {
       return found
     }
     session.lastCommand = found.name
-    if (session.subscriptionCount > 0 && !found.pubsub) {
+    if (!found.pubsub && session.subscriptionCount > 0) {
       return new ErrorReply(
         `ERR Can't execute '${found.name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET ` +
           "are allowed in this context"
@@ -208,14 +207,11 @@ export class Engine {
 
   /** Runs a command of a script or a transaction, in the instant of the whole. */
   call(session: Session, command: Command, argv: Argv): EngineReply {
-    this.depth++
     try {
       return command.run(this, argv, session)
     } catch (error) {
       if (error instanceof ErrorReply) return error
       throw error
-    } finally {
-      this.depth--
     }
   }
 

@@ -14,6 +14,7 @@ import type * as Scope from "effect/Scope"
 import { type CommandName, makeNames, refuseBlocking } from "../internal/commandNames.js"
 import { makeState } from "../internal/connectionState.js"
 import { inputError } from "../internal/input.js"
+import { Once } from "../internal/issued.js"
 import * as Metrics from "../internal/metrics.js"
 import { execReplies, replyError } from "../internal/replies.js"
 import { SLOTS } from "../internal/slot.js"
@@ -24,8 +25,8 @@ import {
   type DriverExecutor,
   type DriverSubscriber,
   type DriverTracker,
-  type Encoding,
   type Issue,
+  type IssuedCommand,
   make as makeClient,
   type RedisArg,
   RedisClient,
@@ -91,21 +92,19 @@ const countFailure = (error: RedisError): void => Metrics.commandsFailed[error._
 
 /** What a command comes to. */
 const conclude = <A>(
-  command: string,
+  name: string,
+  command: IssuedCommand<A>,
   reply: EngineReply,
-  encoding: Encoding,
-  onReply: (reply: any) => Effect.Effect<A, RedisError>,
-  onError: (error: RedisError, elapsed: number) => Effect.Effect<A, RedisError>,
   elapsed: number
 ): Effect.Effect<A, RedisError> => {
   if (reply instanceof ErrorReply) {
-    const error = errorOf(command, reply)
+    const error = errorOf(name, reply)
     countFailure(error)
-    return onError(error, elapsed)
+    return command.onError(error, elapsed)
   }
   countReply()
   try {
-    return onReply(encoding === "text" ? decodeReply(command, reply) : decodeBytesReply(command, reply))
+    return command.onReply(command.encoding === "text" ? decodeReply(name, reply) : decodeBytesReply(name, reply))
   } catch (defect) {
     return Exit.die(defect)
   }
@@ -115,39 +114,47 @@ const conclude = <A>(
 // Driver
 // ---------------------------------------------------------------------------------------------------------------------
 
+const resumeWith = <A>(resume: (a: A) => void, result: A): void => soon(() => resume(result))
+
 const makeExecutor = (link: Link, nameOf: (command: string) => CommandName): DriverExecutor => {
   const { server } = link
   const shared = link.role === "shared"
 
   // The command runs at once, and its fiber goes on a moment later, so that others get their turn at every command, as
   // with a server. Of the ways to do that, a microtask is the cheapest.
-  const issue: Issue = (command, args, encoding, onReply, onError, timeout) =>
+  const issue: Issue = (command) =>
     Effect.async((resume) => {
-      const { name, refused } = nameOf(command)
-      const bad = refused ?? (shared ? refuseBlocking(name, args) : undefined)
-      if (bad !== undefined) return resume(onError(bad, 0))
-      const argv = encodeArgv(name, args, 0)
-      const idle = link.idle
+      const { name, refused } = nameOf(command.name)
+      const bad = refused ?? (shared ? refuseBlocking(name, command.args) : undefined)
+      if (bad !== undefined) return resume(command.onError(bad, 0))
+      const argv = encodeArgv(name, command.args, 0)
+      const { idle } = link
       const reply = idle ? link.execute(argv) : BLOCKED
-      if (reply !== BLOCKED) {
-        const result = conclude(name, reply, encoding, onReply, onError, 0)
-        soon(() => resume(result))
-        return
-      }
-      const issuedAt = server.now()
-      const request = new Request(
-        name,
-        [argv],
-        timeout,
-        issuedAt,
-        ([reply = null]) =>
-          soon(() => resume(conclude(name, reply, encoding, onReply, onError, server.now() - issuedAt))),
-        (error, elapsed) => resume(onError(error, elapsed))
-      )
-      if (idle) link.submitBlocked(request)
-      else link.submit(request)
-      return Effect.sync(() => link.withdraw(request))
+      if (reply === BLOCKED) return wait(name, argv, command, idle, resume)
+      resumeWith(resume, conclude(name, command, reply, 0))
     })
+
+  /** A command that could not be answered at once. */
+  const wait = <A>(
+    name: string,
+    argv: Argv,
+    command: IssuedCommand<A>,
+    executed: boolean,
+    resume: (effect: Effect.Effect<A, RedisError>) => void
+  ): Effect.Effect<void> => {
+    const issuedAt = server.now()
+    const request = new Request(
+      name,
+      [argv],
+      command.timeout,
+      issuedAt,
+      ([reply = null]) => soon(() => resume(conclude(name, command, reply, server.now() - issuedAt))),
+      (error, elapsed) => resume(command.onError(error, elapsed))
+    )
+    if (executed) link.submitBlocked(request)
+    else link.submit(request)
+    return Effect.sync(() => link.withdraw(request))
+  }
 
   const group = <A>(
     label: string,
@@ -263,7 +270,7 @@ const makeSubscriber = (open: () => Link, timeout: number): DriverSubscriber => 
 
   const send = (verb: string, names: ReadonlyArray<string>): Effect.Effect<void, RedisError> =>
     Effect.suspend(() =>
-      makeExecutor(connect(), anyName).issue(verb, names, "text", () => Effect.void, Effect.fail, timeout)
+      makeExecutor(connect(), anyName).issue(new Once(verb, names, "text", timeout, () => Effect.void))
     )
 
   return {
@@ -292,7 +299,8 @@ const makeTracker = (options: {
           link.onDown = onDown
           link.onInvalidated = (keys) => onKeys(keys === null ? null : keys.map(decodeText))
           const { issue } = makeExecutor(link, anyName)
-          return (command, ...args) => issue(command.toUpperCase(), args, "text", Effect.succeed, Effect.fail, timeout)
+          return (command, ...args) =>
+            issue(new Once<Reply>(command.toUpperCase(), args, "text", timeout, Effect.succeed))
         }
       )
   }

@@ -410,9 +410,9 @@ describe("several masters", () => {
     const keys: Array<string> = []
     const executor: DriverExecutor = {
       ...own,
-      issue: (command, args, ...rest) => {
-        keys.push(String(args[2]))
-        return own.issue(command, args, ...rest)
+      issue: (command) => {
+        keys.push(String(command.args[2]))
+        return own.issue(command)
       }
     }
     const master: Master = {

@@ -30,10 +30,10 @@ const make = (
     const waits: Array<Wait> = []
     let unblocked = 0
     const executor: RedisClient.DriverExecutor = {
-      issue: (command, args, _encoding, onReply) =>
+      issue: (command) =>
         Effect.suspend(() => {
-          asked.push(line(command, args))
-          return Effect.flatMap(answer, onReply)
+          asked.push(line(command.name, command.args))
+          return Effect.flatMap(answer, (reply) => command.onReply(reply))
         }),
       pipeline: () => Effect.die("not used"),
       transaction: () => Effect.die("not used")

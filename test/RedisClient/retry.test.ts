@@ -34,11 +34,12 @@ const isError = (answer: RedisError | RedisClient.Reply): answer is RedisError =
 const scripted = (steps: ReadonlyArray<Step>, retry?: Schedule.Schedule<unknown>) =>
   Effect.gen(function*() {
     const asked: Array<string> = []
-    const issue: RedisClient.Issue = (command, args, _encoding, onReply, onError, timeout) =>
+    const issue: RedisClient.Issue = (command) =>
       Effect.suspend(() => {
-        const { after = 0, answer } = steps[asked.push(`${[command, ...args].join(" ")} within ${timeout}`) - 1] ??
-          assert.fail("it was asked too often")
-        const result = isError(answer) ? onError(answer, after) : onReply(answer)
+        const { after = 0, answer } =
+          steps[asked.push(`${[command.name, ...command.args].join(" ")} within ${command.timeout}`) - 1] ??
+            assert.fail("it was asked too often")
+        const result = isError(answer) ? command.onError(answer, after) : command.onReply(answer)
         return after === 0 ? result : Effect.zipRight(Effect.sleep(after), result)
       })
     const executor: RedisClient.DriverExecutor = {
