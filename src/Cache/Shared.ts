@@ -15,6 +15,7 @@ import { randomBytes } from "node:crypto"
 import * as Alarm from "../internal/alarm.js"
 import * as Breaker from "../internal/breaker.js"
 import { checkKey, inputError } from "../internal/input.js"
+import { exceptPlain } from "../internal/plainValues.js"
 import { RedisClient, type Service as Client } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import * as RedisScript from "../RedisScript.js"
@@ -201,7 +202,7 @@ export const keyWriter = <K>(
 export const valueWriter = <A>(
   schema: Schema.Schema<A, any>
 ): (operation: string, value: A, field?: string) => Either.Either<string, RedisInputError> => {
-  const encode = Schema.encodeUnknownEither(schema)
+  const encode = exceptPlain(schema, Schema.encodeUnknownEither(schema))
   return (operation, value, field = "value") => {
     const encoded = encode(value)
     let json: string | undefined
@@ -217,7 +218,7 @@ export const valueWriter = <A>(
 }
 
 export const valueReader = <A>(schema: Schema.Schema<A, any>): (json: string) => Either.Either<A, ParseError> => {
-  const decode = Schema.decodeUnknownEither(schema)
+  const decode = exceptPlain(schema, Schema.decodeUnknownEither(schema))
   return (json) => {
     try {
       return decode(JSON.parse(json))

@@ -4,6 +4,7 @@
 import * as Either from "effect/Either"
 import * as ParseResult from "effect/ParseResult"
 import type * as Schema from "effect/Schema"
+import { exceptPlain } from "../internal/plainValues.js"
 
 /**
  * Events have a type, by which the forms that they had before are told apart.
@@ -95,9 +96,9 @@ export const make = <A extends Tagged, I, M, MI>(
   upcasters: Readonly<Record<string, ReadonlyArray<Schema.Schema<any, any>>>>
 ): Codec<A, M> => {
   const encodeEvent = ParseResult.encodeUnknownEither(event)
-  const decodeEvent = ParseResult.decodeUnknownEither(event)
+  const decodeEvent = exceptPlain(event, ParseResult.decodeUnknownEither(event))
   const encodeMetadata = ParseResult.encodeUnknownEither(metadata)
-  const decodeMetadata = ParseResult.decodeUnknownEither(metadata)
+  const decodeMetadata = exceptPlain(metadata, ParseResult.decodeUnknownEither(metadata))
   const steps = new Map(
     Object.entries(upcasters).map(([type, schemas]) => [
       type,

@@ -5,6 +5,7 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as ParseResult from "effect/ParseResult"
 import type * as Schema from "effect/Schema"
+import { exceptPlain } from "../internal/plainValues.js"
 import type * as Redis from "../RedisClient.js"
 import type { Message, PlainMessage } from "./PubSub.js"
 
@@ -70,8 +71,8 @@ const makeWith = <A>(
   write: (encoded: any, envelope: Envelope) => string | Uint8Array | Refusal,
   read: (message: Redis.Message) => Opened | Refusal
 ): Codec<A> => {
-  const encode = ParseResult.encodeUnknownEither(schema)
-  const decode = ParseResult.decodeUnknownEither(schema)
+  const encode = exceptPlain(schema, ParseResult.encodeUnknownEither(schema))
+  const decode = exceptPlain(schema, ParseResult.decodeUnknownEither(schema))
   return {
     encode: (value, envelope) => {
       try {

@@ -8,6 +8,7 @@ import * as ParseResult from "effect/ParseResult"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { inputError } from "../internal/input.js"
+import { exceptPlain } from "../internal/plainValues.js"
 import type { RedisInputError } from "../RedisError.js"
 import type { Definition } from "./Definition.js"
 import { PayloadTooLarge } from "./QueueError.js"
@@ -51,7 +52,7 @@ export const encoderOf = <A>(
   field: "payload" | "result",
   schema: Schema.Schema<A, any>
 ) => {
-  const encode = Schema.encodeEither(schema)
+  const encode = exceptPlain(schema, Schema.encodeEither(schema))
   // What is wrong may be a secret.
   const refused = (operation: string) =>
     Either.left(inputError(operation, field, String(schema.ast), Redacted.make("")))
@@ -109,7 +110,7 @@ const isNumber = (value: unknown): value is number => typeof value === "number"
 
 /** Reads the envelopes of a definition. It never fails: a payload that is none is a `Left`. */
 export const decoder = <A>({ payload }: Definition<A, any>) => {
-  const decode = Schema.decodeUnknownEither(payload)
+  const decode = exceptPlain(payload, Schema.decodeUnknownEither(payload))
   return (text: string, id: string): Envelope<A> => {
     const envelope = parse(text)
     if (typeof envelope !== "object" || envelope === null || !("p" in envelope)) {

@@ -24,6 +24,7 @@ import * as AST from "effect/SchemaAST"
 import * as Stream from "effect/Stream"
 import { hash, randomFillSync } from "node:crypto"
 import { checkKey, inputError, nonNegativeMillis, positiveMillis } from "../internal/input.js"
+import { exceptPlain } from "../internal/plainValues.js"
 import { withSpan } from "../internal/telemetry.js"
 import { type Gap, RedisClient, type Service as Client } from "../RedisClient.js"
 import { isRedisError, type RedisError, RedisInputError } from "../RedisError.js"
@@ -468,8 +469,8 @@ const jsonSafe = <A>(make: () => A, where: string): Either.Either<A, string> =>
   Either.try({ try: make, catch: () => where })
 
 const codecOf = <A extends object, I extends object>(schema: DataSchema<A, I>): Codec<A> => {
-  const encode = Schema.encodeUnknownEither(schema)
-  const decode = Schema.decodeUnknownEither(schema)
+  const encode = exceptPlain(schema, Schema.encodeUnknownEither(schema))
+  const decode = exceptPlain(schema, Schema.decodeUnknownEither(schema))
   const fields = new Map(
     Object.entries(schema.fields).map(([key, field]) => {
       const single: Schema.Schema<any, any> = Schema.make(Schema.Struct({ [key]: field }).ast)

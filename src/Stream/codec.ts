@@ -4,6 +4,7 @@
 import * as Either from "effect/Either"
 import * as ParseResult from "effect/ParseResult"
 import type * as Schema from "effect/Schema"
+import { exceptPlain } from "../internal/plainValues.js"
 import type { Element } from "./Stream.js"
 
 /** The field of the value, where it is one. */
@@ -51,8 +52,8 @@ const makeWith = <A>(
   write: (encoded: any) => Either.Either<Fields, string>,
   read: (fields: Fields) => Either.Either<unknown, string>
 ): Codec<A> => {
-  const encode = ParseResult.encodeUnknownEither(schema)
-  const decode = ParseResult.decodeUnknownEither(schema)
+  const encode = exceptPlain(schema, ParseResult.encodeUnknownEither(schema))
+  const decode = exceptPlain(schema, ParseResult.decodeUnknownEither(schema))
   return {
     traced,
     encode: guarded((value) => {
