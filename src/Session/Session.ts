@@ -627,7 +627,8 @@ const openWith = <A extends object>(
       channel: client.key(channel),
       idle: String(idle),
       absolute: String(absolute),
-      touchEvery: String(touchEvery)
+      touchEvery: String(touchEvery),
+      terms: `${idle} ${absolute} ${client.key(channel)}`
     }
     const notFound = Effect.suspend(() => {
       count(metrics.notFound)
@@ -703,13 +704,18 @@ const openWith = <A extends object>(
 
     const parse = (id: string, record: string, now: number): Either.Either<Parsed, SessionDecodeError> => {
       const lines = RECORD.exec(record)
-      const head = lines === null ? undefined : decodeHead(lines[1]!, lines[2]!, lines[4]!)
-      if (lines === null || head === undefined) return Either.left(unreadable(id, "its record has another form"))
-      const [userId, deviceId, userAgent, ip] = head
+      if (lines === null) return Either.left(unreadable(id, OTHER_FORM))
+      const userId = textOf(lines[1]!)
+      const deviceId = givenOf(lines[2]!)
+      const userAgent = givenOf(lines[4]!)
+      const ip = givenOf(lines[5]!)
+      if (userId === undefined || deviceId === undefined || userAgent === undefined || ip === undefined) {
+        return Either.left(unreadable(id, OTHER_FORM))
+      }
       return Either.right({
-        summary: summaryOf(id, userId, deviceOf(deviceId, userAgent, ip), record, now),
+        summary: summaryOf(id, userId, { deviceId, userAgent, ip }, record, now),
         print: lines[3]!,
-        json: `{${record.slice(lines[0].length).replace(/\n/g, ",")}}`
+        json: `{${record.slice(lines[0].length)}}`
       })
     }
 
@@ -847,11 +853,8 @@ const openWith = <A extends object>(
       const deviceId = given(device.deviceId)
       const userAgent = given(device.userAgent)?.slice(0, LONGEST_USER_AGENT)
       const ip = given(device.ip)
-      const deviceLine = deviceId === undefined ? "" : JSON.stringify(deviceId)
+      const deviceLine = lineOfText(deviceId)
       const print = printOf(fingerprint)
-      const more = ip === undefined
-        ? userAgent === undefined ? "" : JSON.stringify(userAgent)
-        : `${JSON.stringify(userAgent ?? null)},${JSON.stringify(ip)}`
       const digest = digestOf(userId)
       const keys = keysOfDigest(digest)
       // Each run makes a token of its own.
@@ -866,7 +869,10 @@ const openWith = <A extends object>(
                 limit: maxPerUser ?? 0,
                 evict: definition.onLimit !== "reject",
                 device: definition.onePerDevice === true ? deviceLine : "",
-                rest: [JSON.stringify(userId), deviceLine, print, more, ...lines.right].join("\n")
+                rest: recordOf(
+                  [JSON.stringify(userId), deviceLine, print, lineOfText(userAgent), lineOfText(ip)],
+                  lines.right
+                )
               }),
               client.eval(scripts.remove, keys, settings, id)
             ),
@@ -1052,31 +1058,35 @@ const openWith = <A extends object>(
 
 const BATCH = 100
 
-/** The times, the user, the device id, the fingerprint, the rest of the device; behind them the data. */
-const RECORD = /^1\d{52}\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n?/
+/** The times, the user, the device id, the fingerprint, the user agent, the address; behind them the data. */
+const RECORD = /^1\d{52}\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n?/
 
-const isTextOrNull = (u: unknown): u is string | null | undefined =>
-  typeof u === "string" || u === null || u === undefined
+const OTHER_FORM = "its record has another form"
 
-/** The user, the device id, the user agent and the address. */
-type Head = readonly [
-  userId: string,
-  deviceId: string | null,
-  userAgent: string | null | undefined,
-  ip: string | null | undefined
-]
+/** A record behind its times. */
+const recordOf = (head: ReadonlyArray<string>, data: ReadonlyArray<string>): string =>
+  data.length === 0 ? head.join("\n") : `${head.join("\n")}\n${data.join(",\n")}`
 
-const decodeHead = (user: string, device: string, more: string): Head | undefined => {
-  const head = parseJson(`[${user},${device === "" ? "null" : device}${more === "" ? "" : `,${more}`}]`)
-  return Array.isArray(head) && head.length <= 4 && typeof head[0] === "string" && head.every(isTextOrNull)
-    ? head as unknown as Head
-    : undefined
+/** A text that is written as JSON; most texts need nobody to read them. */
+const textOf = (json: string): string | undefined => {
+  if (/^"[^"\\]*"$/.test(json)) return json.slice(1, -1)
+  const text = parseJson(json)
+  return typeof text === "string" ? text : undefined
 }
 
+/** As `textOf`; an empty line is nothing, and anything else is none. */
+const givenOf = (json: string): Option.Option<string> | undefined => {
+  if (json === "") return Option.none()
+  const text = textOf(json)
+  return text === undefined ? undefined : Option.some(text)
+}
+
+const lineOfText = (text: string | undefined): string => text === undefined ? "" : JSON.stringify(text)
+
 const deviceOf = (
-  deviceId: string | null | undefined,
-  userAgent: string | null | undefined,
-  ip: string | null | undefined
+  deviceId: string | undefined,
+  userAgent: string | undefined,
+  ip: string | undefined
 ): Device => ({
   deviceId: Option.fromNullable(deviceId),
   userAgent: Option.fromNullable(userAgent),

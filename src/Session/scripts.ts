@@ -8,8 +8,9 @@
  *   their sessions ends. It is there only when ends are watched for, and users' hashes then live an hour longer.
  *
  * A record is text in lines: when the session ends, was created, was last seen and was authenticated (13 digits each,
- * behind a `1`), the user, the device, the fingerprint, the rest of the device, and then a line for each field of the data,
- * as `"name":value` in JSON. JSON has no line breaks of its own, so scripts replace fields without reading them.
+ * behind a `1`), the user, the device, the fingerprint, the user agent, the address, and then a line for each field of the
+ * data, as `"name":value` in JSON, with a comma between two of them. JSON has no line breaks of its own, so scripts replace
+ * fields without reading them, and what stands between braces around these lines is JSON again.
  *
  * An id that was replaced and is still good for a while has `=`, when that ends, and the id that replaced it.
  */
@@ -66,9 +67,11 @@ local function find(id)
 end
 `
 
-const changing = `
+const channel = `
 local channel = ARGV[1]
+`
 
+const changing = `
 local function digits(n)
   return string.format('%.0f', n)
 end
@@ -154,7 +157,7 @@ local function used(value, authenticated, idle, absolute)
 end
 `
 
-const writing = start + finding + changing
+const writing = start + channel + finding + changing
 
 /** The hash of a user, and the sorted set of ends when they are watched for. */
 export type Keys = ReadonlyArray<string>
@@ -167,6 +170,8 @@ export interface Settings {
   readonly idle: string
   readonly absolute: string
   readonly touchEvery: string
+  /** Both limits and the channel. */
+  readonly terms: string
 }
 
 /** A record, and the server's time. */
@@ -271,6 +276,7 @@ end
 local before = stored()
 if before then return before end
 ${finding}
+${channel}
 ${changing}
 local result = { first }
 if some then
@@ -343,35 +349,36 @@ return result`,
 /**
  * Prolongs a session, unless that was done a moment ago, and reads it. O(1).
  *
- * KEYS hash, ends. ARGV channel, id, idle and absolute limit, how long ago a moment is, and the only fingerprint that
- * may prolong it (or nothing). Returns what `get` returns.
+ * KEYS hash, ends. ARGV id, how long ago a moment is, the only fingerprint that may prolong it (or nothing), and in one
+ * text, because most of the time nobody asks for them, idle and absolute limit and channel. Returns what `get` returns.
  */
 export const touch = RedisScript.make({
   name: "session.touch",
   idempotent: true,
   lua: `${start}
-local value = redis.call('HGET', sessions, ARGV[2])
+local value = redis.call('HGET', sessions, ARGV[1])
 if not value then return false end
 -- Most of the time this is all.
-if ${lives("value")} and now - ARGV[5] < (tonumber(string.sub(value, 28, 40)) or 0) then return { now, value } end
+if ${lives("value")} and now - ARGV[2] < (tonumber(string.sub(value, 28, 40)) or 0) then return { now, value } end
+local idle, absolute, channel = string.match(ARGV[4], '^(%d+) (%d+) (.*)$')
 ${finding}
 ${changing}
 local id
-id, value = find(ARGV[2])
+id, value = find(ARGV[1])
 if not value then return false end
-if is_session(value) and now - tonumber(string.sub(value, 28, 40)) >= tonumber(ARGV[5]) then
+if is_session(value) and now - tonumber(string.sub(value, 28, 40)) >= tonumber(ARGV[2]) then
   local print = string.match(value, '^[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n([^\\n]*)')
-  if ARGV[6] == '' or print == '' or print == ARGV[6] then
-    value = used(value, nil, tonumber(ARGV[3]), tonumber(ARGV[4]))
+  if ARGV[3] == '' or print == '' or print == ARGV[3] then
+    value = used(value, nil, tonumber(idle), tonumber(absolute))
     redis.call('HSET', sessions, id, value)
     keep(ends(value))
     purge_some()
   end
 end
 return { now, value, id }`,
-  params: (keys: Keys, { absolute, channel, idle, touchEvery }: Settings, id: string, fingerprint: string) => ({
+  params: (keys: Keys, { terms, touchEvery }: Settings, id: string, fingerprint: string) => ({
     keys,
-    args: [channel, id, idle, absolute, touchEvery, fingerprint]
+    args: [id, touchEvery, fingerprint, terms]
   }),
   result: found
 })
@@ -390,25 +397,27 @@ export const update = RedisScript.make({
 local id, value = find(ARGV[2])
 if not value then return false end
 if not is_session(value) then return { now, value, id } end
-local line, lines = 0, {}
-for text in string.gmatch(value .. '\\n', '([^\\n]*)\\n') do
-  line = line + 1
-  local kept = true
-  if line > 5 then
-    for i = 3, #ARGV, 2 do
-      local name = ARGV[i] .. ':'
-      if string.sub(text, 1, #name) == name then
-        kept = false
-        break
-      end
-    end
+local function is_replaced(field)
+  for i = 3, #ARGV, 2 do
+    local name = ARGV[i] .. ':'
+    if string.sub(field, 1, #name) == name then return true end
   end
-  if kept then lines[#lines + 1] = text end
+  return false
+end
+local head, data = {}, {}
+for text in string.gmatch(value .. '\\n', '([^\\n]*)\\n') do
+  if #head < 6 then
+    head[#head + 1] = text
+  else
+    if string.sub(text, -1) == ',' then text = string.sub(text, 1, -2) end
+    if not is_replaced(text) then data[#data + 1] = text end
+  end
 end
 for i = 3, #ARGV, 2 do
-  if ARGV[i + 1] ~= '' then lines[#lines + 1] = ARGV[i + 1] end
+  if ARGV[i + 1] ~= '' then data[#data + 1] = ARGV[i + 1] end
 end
-value = table.concat(lines, '\\n')
+if #data > 0 then head[7] = table.concat(data, ',\\n') end
+value = table.concat(head, '\\n')
 redis.call('HSET', sessions, id, value)
 return { now, value, id }`,
   params: (keys: Keys, { channel }: Settings, id: string, fields: ReadonlyArray<Field>) => ({
