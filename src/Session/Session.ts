@@ -870,7 +870,7 @@ const openWith = <A extends object>(
                 evict: definition.onLimit !== "reject",
                 device: definition.onePerDevice === true ? deviceLine : "",
                 rest: recordOf(
-                  [JSON.stringify(userId), deviceLine, print, lineOfText(userAgent), lineOfText(ip)],
+                  [lineOfText(userId), deviceLine, print, lineOfText(userAgent), lineOfText(ip)],
                   lines.right
                 )
               }),
@@ -1067,21 +1067,25 @@ const OTHER_FORM = "its record has another form"
 const recordOf = (head: ReadonlyArray<string>, data: ReadonlyArray<string>): string =>
   data.length === 0 ? head.join("\n") : `${head.join("\n")}\n${data.join(",\n")}`
 
-/** A text that is written as JSON; most texts need nobody to read them. */
-const textOf = (json: string): string | undefined => {
-  if (/^"[^"\\]*"$/.test(json)) return json.slice(1, -1)
-  const text = parseJson(json)
+/** What needs no quotes to be a line. */
+const PRINTABLE = /^[ !#-~][ -~]*$/
+
+/** A text as a line of a record: as it is, or as JSON. Nothing is an empty line. */
+const lineOfText = (text: string | undefined): string =>
+  text === undefined ? "" : PRINTABLE.test(text) ? text : JSON.stringify(text)
+
+const textOf = (line: string): string | undefined => {
+  if (!line.startsWith("\"")) return line
+  const text = parseJson(line)
   return typeof text === "string" ? text : undefined
 }
 
-/** As `textOf`; an empty line is nothing, and anything else is none. */
-const givenOf = (json: string): Option.Option<string> | undefined => {
-  if (json === "") return Option.none()
-  const text = textOf(json)
+/** As `textOf`, when it may be nothing. */
+const givenOf = (line: string): Option.Option<string> | undefined => {
+  if (line === "") return Option.none()
+  const text = textOf(line)
   return text === undefined ? undefined : Option.some(text)
 }
-
-const lineOfText = (text: string | undefined): string => text === undefined ? "" : JSON.stringify(text)
 
 const deviceOf = (
   deviceId: string | undefined,
@@ -1120,12 +1124,12 @@ const withoutMismatch = <A>(
   info: Either.Either<A, SessionDecodeError | SessionFingerprintMismatch>
 ): Either.Either<A, SessionDecodeError> => info as Either.Either<A, SessionDecodeError>
 
-const decodeUser = Schema.decodeUnknownOption(Schema.parseJson(Schema.String))
-
 const eventOf = (payload: string): Option.Option<SessionEvent> => {
   const [what, at, id, more, user] = payload.split("\n")
-  return Option.flatMap(decodeUser(user), (userId) => {
-    const fields = { id: id!, userId, at: DateTime.unsafeMake(Number(at)) }
+  const userId = user === undefined ? undefined : textOf(user)
+  return Option.flatMap(DateTime.make(Number(at)), (time) => {
+    if (userId === undefined) return Option.none()
+    const fields = { id: id!, userId, at: DateTime.toUtc(time) }
     switch (what) {
       case "created":
         return Option.some({ _tag: "Created", ...fields })

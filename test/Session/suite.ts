@@ -103,6 +103,61 @@ export const suite = (
         assert.match(Redacted.value(token), /^[\w-]{22}\.[\w-]{43}$/)
       }))
 
+    it.scoped("any text comes back as it was, from the record and from events", () =>
+      Effect.gen(function*() {
+        const client = yield* RedisClient
+        const sessions = yield* open("texts")
+        const { all: events } = yield* collect(sessions, time)
+        const channel = `session:${sessions.definition.name}:events`
+        for (const garbage of ["", "created", "created\nx\nid\n\nuser", "created\n1\nid\n\n\"", "what\n1\nid\n\nu"]) {
+          yield* client.publish(channel, garbage)
+        }
+        const texts = [
+          "u",
+          "\"",
+          "\"u\"",
+          "null",
+          "a\nb",
+          "\n",
+          "a\\",
+          "~",
+          " ",
+          "\t",
+          "\u0000",
+          "ü",
+          "🙂",
+          "\u2028",
+          "1,\n2",
+          "{}"
+        ]
+        for (const text of texts) {
+          const device = { deviceId: text, userAgent: text, ip: text }
+          const { token } = yield* sessions.create({ userId: text, data: { ...data, theme: text, note: text }, device })
+          const expected = { deviceId: Option.some(text), userAgent: Option.some(text), ip: Option.some(text) }
+          const check = (session: Session.SessionInfo<typeof Data.Type>, theme: string) => {
+            assert.strictEqual(session.userId, text)
+            assert.deepStrictEqual(session.device, expected)
+            assert.deepStrictEqual(session.data, { ...data, theme, note: text })
+          }
+          check(yield* sessions.getAndTouch(token), text)
+          for (const theme of ["x", `${text},`]) {
+            yield* sessions.update(token, { theme })
+            check(yield* sessions.get(token), theme)
+          }
+          yield* sessions.delete(token)
+        }
+        yield* eventually(Effect.map(events, (all) => all.length >= 2 * texts.length))
+        // Of users on different nodes nobody knows which was first.
+        const all = yield* events
+        for (const text of texts) {
+          assert.deepStrictEqual(
+            all.flatMap(({ _tag, userId }) => userId === text ? [_tag] : []),
+            ["Created", "Deleted"]
+          )
+        }
+        assert.strictEqual(all.length, 2 * texts.length)
+      }))
+
     it.effect("works without data and without a device", () =>
       Effect.gen(function*() {
         const sessions = yield* Session.open(Session.define({ name: fresh("plain") }))
