@@ -30,8 +30,10 @@ import {
   keyed,
   keyWriter,
   lifeOf,
+  parseAll,
   prefixOf,
   type Shared,
+  valueDecoder,
   valueReader,
   valueWriter
 } from "./Shared.js"
@@ -115,7 +117,7 @@ export const make = <K, A, E>(
     const counts = Metrics.make(name)
     const writeKey = keyWriter(definition.key)
     const writeValue = valueWriter(definition.value)
-    const readValue = valueReader(definition.value)
+    const decodeValue = valueDecoder(definition.value)
     const errorSchema = definition.negative?.error
     const errors = errorSchema === undefined
       ? undefined
@@ -186,20 +188,24 @@ export const make = <K, A, E>(
     // Reading
     // -------------------------------------------------------------------------------------------------------------
 
-    const outcomeOf = ({ buffer, encoded, kind, start }: Entries.Entry): Outcome<A, E> | undefined => {
+    const outcomeOf = (entry: Entries.Entry, parsed?: unknown): Outcome<A, E> | undefined => {
+      const { buffer, encoded, kind, start } = entry
       if (kind === "N") return NOTHING
       try {
-        const json = !encoded ? buffer.toString("utf8", start) : codec?.decode(buffer.subarray(start))
+        if (kind === "V" && parsed !== undefined) return outcomeOfValue(parsed)
+        const json = encoded ? codec?.decode(buffer.subarray(start)) : Entries.textOf(entry)
         if (json === undefined) return undefined
-        if (kind === "V") {
-          const value = readValue(json)
-          return Either.isRight(value) ? { kind, value: value.right } : undefined
-        }
+        if (kind === "V") return outcomeOfValue(JSON.parse(json))
         const error = errors?.read(json)
         return error !== undefined && Either.isRight(error) ? { kind, error: error.right } : undefined
       } catch {
         return undefined
       }
+    }
+
+    const outcomeOfValue = (parsed: unknown): Outcome<A, E> | undefined => {
+      const value = decodeValue(parsed)
+      return Either.isRight(value) ? { kind: "V", value: value.right } : undefined
     }
 
     const undecodable = (key: string, bytes: Uint8Array): Found<A, E> => {
@@ -238,16 +244,17 @@ export const make = <K, A, E>(
       key: string,
       bytes: Uint8Array | undefined,
       reading: Read<Kept<A, E>> | undefined,
-      now = tags.now()
+      now = tags.now(),
+      entry = bytes === undefined ? undefined : Entries.read(bytes),
+      parsed?: unknown
     ): Found<A, E> => {
       if (bytes === undefined) return MISSING
       if (Entries.isLease(bytes)) return LEASED
-      const entry = Entries.read(bytes)
       if (entry === undefined) return undecodable(key, bytes)
       const valid = tags.isValid(entry.tags, entry.epoch)
       if (valid === undefined) return { _tag: "Ask", tags: entry.tags }
       if (!valid) return { _tag: "Missing", seen: Entries.headOf(bytes) }
-      const outcome = outcomeOf(entry)
+      const outcome = outcomeOf(entry, parsed)
       if (outcome === undefined) return undecodable(key, bytes)
       const found: Found<A, E> = { _tag: now < entry.soft ? "Fresh" : "Stale", entry, outcome }
       if (listening && reading !== undefined) keep(found, bytes, reading, now)
@@ -1015,6 +1022,20 @@ export const make = <K, A, E>(
       )
     }
 
+    /** The values that are JSON, by their places. */
+    const valuesOf = (entries: ReadonlyArray<Entries.Entry | undefined>): ReadonlyArray<unknown> => {
+      const texts: Array<string> = []
+      const places: Array<number> = []
+      entries.forEach((entry, i) => {
+        if (entry === undefined || entry.kind !== "V" || entry.encoded) return
+        texts.push(Entries.textOf(entry))
+        places.push(i)
+      })
+      const values = new Array<unknown>(entries.length)
+      parseAll(texts)?.forEach((value, n) => values[places[n]!] = value)
+      return values
+    }
+
     const getMany: Handle<K, A, E>["getMany"] = (keys) =>
       Effect.suspend(() =>
         checked(textsOf("Cache.getMany", keys), (texts) => {
@@ -1051,9 +1072,12 @@ export const make = <K, A, E>(
                 let stale = 0
                 const unknown = new Set<string>()
                 const asked: Array<number> = []
+                const entries = replies.map((reply) => isBytes(reply) ? Entries.read(reply) : undefined)
+                const values = valuesOf(entries)
                 const take = (i: number): void => {
                   const reply = replies[i]!
-                  const found = look(rest[i]!, isBytes(reply) ? reply : undefined, readings?.[i], now)
+                  const bytes = isBytes(reply) ? reply : undefined
+                  const found = look(rest[i]!, bytes, readings?.[i], now, entries[i], values[i])
                   if (found._tag === "Fresh") {
                     hits++
                     if (found.outcome.kind === "V") out[places[i]!] = Option.some(found.outcome.value)

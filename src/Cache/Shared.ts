@@ -217,14 +217,40 @@ export const valueWriter = <A>(
   }
 }
 
-export const valueReader = <A>(schema: Schema.Schema<A, any>): (json: string) => Either.Either<A, ParseError> => {
+export const valueDecoder = <A>(schema: Schema.Schema<A, any>): (value: unknown) => Either.Either<A, ParseError> => {
   const decode = exceptPlain(schema, Schema.decodeUnknownEither(schema))
+  return (value) => {
+    try {
+      return decode(value)
+    } catch {
+      return Either.left(undefined)
+    }
+  }
+}
+
+export const valueReader = <A>(schema: Schema.Schema<A, any>): (json: string) => Either.Either<A, ParseError> => {
+  const decode = valueDecoder(schema)
   return (json) => {
     try {
       return decode(JSON.parse(json))
     } catch {
       return Either.left(undefined)
     }
+  }
+}
+
+/**
+ * Several texts of JSON in one go, which costs a quarter less than one after the other; nothing when one of them is none.
+ *
+ * No text that is broken is completed by good ones: strings end with their line, and brackets that it opens or closes are
+ * missing, or left over, at the end. Where it is several values the number is another one.
+ */
+export const parseAll = (texts: ReadonlyArray<string>): ReadonlyArray<unknown> | undefined => {
+  try {
+    const all: unknown = JSON.parse(`[${texts.join(",\n")}]`)
+    return Array.isArray(all) && all.length === texts.length ? all : undefined
+  } catch {
+    return undefined
   }
 }
 

@@ -179,5 +179,8 @@ export const read = (bytes: Uint8Array): Entry | undefined => {
   }
 }
 
+/** A payload that no codec has written. */
+export const textOf = ({ buffer, start }: Entry): string => buffer.toString("utf8", start)
+
 /** The header, by which scripts know this very write. */
 export const headerOf = ({ buffer }: Entry): string => buffer.toString("latin1", 0, HEADER)
