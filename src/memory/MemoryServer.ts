@@ -114,6 +114,7 @@ const conclude = <A>(
 // Driver
 // ---------------------------------------------------------------------------------------------------------------------
 
+/** On its own, because a function within `issue` would remember all that is known there. */
 const resumeWith = <A>(resume: (a: A) => void, result: A): void => soon(() => resume(result))
 
 const makeExecutor = (link: Link, nameOf: (command: string) => CommandName): DriverExecutor => {
