@@ -217,16 +217,9 @@ export const valueWriter = <A>(
   }
 }
 
-export const valueDecoder = <A>(schema: Schema.Schema<A, any>): (value: unknown) => Either.Either<A, ParseError> => {
-  const decode = exceptPlain(schema, Schema.decodeUnknownEither(schema))
-  return (value) => {
-    try {
-      return decode(value)
-    } catch {
-      return Either.left(undefined)
-    }
-  }
-}
+/** What JSON has held; a schema may throw. */
+export const valueDecoder = <A>(schema: Schema.Schema<A, any>): (value: unknown) => Either.Either<A, ParseError> =>
+  exceptPlain(schema, Schema.decodeUnknownEither(schema))
 
 export const valueReader = <A>(schema: Schema.Schema<A, any>): (json: string) => Either.Either<A, ParseError> => {
   const decode = valueDecoder(schema)

@@ -117,10 +117,7 @@ const fields = (properties: ReadonlyArray<AST.PropertySignature>): Guard | undef
         return false
       }
     }
-    let present = 0
-    // oxlint-disable-next-line guard-for-in -- what is inherited counts as a field that is not known.
-    for (const _ in u) present++
-    return present === names.length - missing
+    return Object.keys(u).length === names.length - missing
   }
 }
 
