@@ -1,7 +1,7 @@
 /**
  * One of several processes in which many callers want the same value at once, and nobody has it.
  */
-import { Effect, Layer, ManagedRuntime, Redacted, Schema } from "effect"
+import { Effect, Layer, ManagedRuntime, Redacted, Runtime, Schema } from "effect"
 import * as Cache from "effect-redis-kit/Cache"
 import * as IoRedis from "effect-redis-kit/IoRedis"
 import { Redis } from "ioredis"
@@ -38,22 +38,28 @@ const Users = Cache.define({
 
 const runtime = ManagedRuntime.make(Layer.provide(Cache.layer, IoRedis.layer({ url: Redacted.make(url) })))
 
+/** Each caller is a fiber of its own, as requests are. */
 const ours = ({ callers, key, lookup, start }: Stampede): Promise<Crowd> =>
   runtime.runPromise(
     Effect.gen(function*() {
       const cache = yield* Cache.open(Users)
+      const fork = Runtime.runFork(yield* Effect.runtime())
       const times: Array<number> = []
       let lookups = 0
       const find = Effect.suspend(() => {
         lookups++
         return Effect.delay(Effect.succeed(user), lookup)
       })
-      const call = Effect.suspend(() => {
-        const asked = performance.now()
-        return Effect.map(cache.getOrSet(key, find), () => void times.push(performance.now() - asked))
-      })
       yield* Effect.sleep(Math.max(0, start - Date.now()))
-      yield* Effect.replicateEffect(call, callers, { concurrency: "unbounded", discard: true })
+      yield* Effect.async<void>((resume) => {
+        for (let n = 0; n < callers; n++) {
+          const asked = performance.now()
+          fork(cache.getOrSet(key, find)).addObserver(() => {
+            times.push(performance.now() - asked)
+            if (times.length === callers) resume(Effect.void)
+          })
+        }
+      })
       return { times, lookups }
     }).pipe(Effect.scoped)
   )

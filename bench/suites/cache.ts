@@ -269,7 +269,7 @@ const miss: Case = {
 const STAMPEDES = 10
 
 /** In each process. */
-const CALLERS = 500
+const CALLERS = 1000
 
 /** Milliseconds. */
 const LOOKUP = 50

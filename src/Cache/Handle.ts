@@ -7,12 +7,13 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as Stream from "effect/Stream"
 import { Buffer } from "node:buffer"
 import { checkInteger } from "../internal/commands/args.js"
 import { escapeGlob } from "../internal/commands/glob.js"
 import { inputError } from "../internal/input.js"
-import { withSpan } from "../internal/telemetry.js"
+import { isTraced, withSpan } from "../internal/telemetry.js"
 import type * as RedisClient from "../RedisClient.js"
 import { RedisConnectionError, RedisDecodeError, type RedisError, type RedisInputError } from "../RedisError.js"
 import * as RedisScript from "../RedisScript.js"
@@ -295,7 +296,7 @@ export const make = <K, A, E>(
 
     /** A read, and those who asked for the same until they were told. Nothing is found when it fails. */
     interface Reading {
-      others: Array<(found: Found<A, E> | undefined) => void> | undefined
+      joiners: Array<{ readonly told: (found: Found<A, E> | undefined) => void }> | undefined
       found: Found<A, E> | undefined
     }
     const reads = new Map<string, Reading>()
@@ -508,6 +509,14 @@ export const make = <K, A, E>(
 
     type Lookup<E2, R> = Effect.Effect<Outcome<A, E>, E2, R>
 
+    /** What is to be found. */
+    interface Wanted<E2, R> {
+      readonly key: string
+      readonly original: K
+      readonly lookup: Lookup<E2, R>
+      readonly accepts: (outcome: Outcome<A, E>) => boolean
+    }
+
     const wait = (key: string, millis: number): Effect.Effect<void> =>
       Effect.async<void>((resume) => {
         const wake = () => resume(Effect.void)
@@ -650,9 +659,7 @@ export const make = <K, A, E>(
 
     /** Elects itself to refresh an entry, and then does. */
     const refresh = <E2, R>(
-      lookup: Lookup<E2, R>,
-      key: string,
-      original: K,
+      { key, lookup, original }: Wanted<E2, R>,
       entry: Entries.Entry,
       early: boolean
     ): Effect.Effect<Option.Option<Outcome<A, E>>, E2 | RedisError, R> =>
@@ -683,16 +690,14 @@ export const make = <K, A, E>(
 
     /** What is there, and a refresh of it that goes on in the background. */
     const refreshed = <E2, R>(
-      lookup: Lookup<E2, R>,
-      key: string,
-      original: K,
+      wanted: Wanted<E2, R>,
       { entry, outcome }: { readonly entry: Entries.Entry; readonly outcome: Outcome<A, E> },
       early: boolean
     ): Effect.Effect<Outcome<A, E>, never, R> =>
       Effect.flatMap(
         Effect.forkIn(
           Effect.interruptible(
-            Effect.catchAllCause(refresh(lookup, key, original, entry, early), (cause) =>
+            Effect.catchAllCause(refresh(wanted, entry, early), (cause) =>
               Effect.as(
                 Effect.logWarning(`an entry of the cache "${name}" could not be refreshed`, cause),
                 Option.none<Outcome<A, E>>()
@@ -716,10 +721,7 @@ export const make = <K, A, E>(
 
     const withoutServer = <E2, R>(
       error: RedisError,
-      lookup: Lookup<E2, R>,
-      key: string,
-      original: K,
-      accepts: (outcome: Outcome<A, E>) => boolean,
+      { accepts, key, lookup, original }: Wanted<E2, R>,
       reading: Read<Kept<A, E>> | undefined
     ): Effect.Effect<Outcome<A, E>, E2 | RedisError, R> => {
       const kept = leftNear(textOf(key))
@@ -742,14 +744,12 @@ export const make = <K, A, E>(
 
     const load = <E2, R>(
       read: Either.Either<Found<A, E>, RedisError>,
-      lookup: Lookup<E2, R>,
-      key: string,
-      original: K,
-      accepts: (outcome: Outcome<A, E>) => boolean
+      wanted: Wanted<E2, R>
     ): Effect.Effect<Outcome<A, E>, E2 | RedisError, R> =>
       Effect.suspend(() => {
+        const { accepts, key, lookup, original } = wanted
         const reading = near?.beginRead(textOf(key))
-        const without = (error: RedisError) => withoutServer(error, lookup, key, original, accepts, reading)
+        const without = (error: RedisError) => withoutServer(error, wanted, reading)
         if (Either.isLeft(read)) return without(read.left)
         const claim: Held = {
           key,
@@ -765,9 +765,9 @@ export const make = <K, A, E>(
           onSuccess: (step): Effect.Effect<Outcome<A, E>, E2 | RedisError, R> => {
             switch (step._tag) {
               case "Fresh":
-                return isDue(step.entry) ? refreshed(lookup, key, original, step, true) : Exit.succeed(step.outcome)
+                return isDue(step.entry) ? refreshed(wanted, step, true) : Exit.succeed(step.outcome)
               case "Stale":
-                return refreshed(lookup, key, original, step, false)
+                return refreshed(wanted, step, false)
               case "Ours":
                 return lookUp(lookup, original, step.epoch, claim)
               case "Alone":
@@ -785,21 +785,35 @@ export const make = <K, A, E>(
         }))
       })
 
-    const isValue = (outcome: Outcome<A, E>): boolean => outcome.kind !== "N"
-    const anything = () => true
+    /** A call of `getOrSet`. */
+    interface Call<L, B, E2, R> {
+      readonly key: string
+      readonly original: K
+      readonly lookup: Effect.Effect<L, E2, R>
+      readonly form: Form<L, B>
+    }
 
-    const flown = <E2, R>(
+    /** How values come from lookups and go to callers. */
+    interface Form<L, B> {
+      readonly span: string
+      readonly outcome: (found: L) => Outcome<A, E>
+      readonly accepts: (outcome: Outcome<A, E>) => boolean
+      readonly settle: <E2, R>(
+        outcome: Outcome<A, E>,
+        call: Call<L, B, E2, R>
+      ) => Effect.Effect<B, E | E2 | CacheError, R>
+    }
+
+    const flown = <L, B, E2, R>(
       read: Either.Either<Found<A, E>, RedisError>,
-      lookup: Lookup<E2, R>,
-      key: string,
-      original: K,
-      accepts: (outcome: Outcome<A, E>) => boolean,
+      { form, key, lookup, original }: Call<L, B, E2, R>,
       /** Called when others can join it. */
       joinable?: () => void
     ): Effect.Effect<Outcome<A, E>, E2 | CacheError, R> => {
-      const remembered = remembering(lookup)
+      const remembered = remembering(Effect.map(lookup, form.outcome))
+      const wanted = { key, original, lookup: remembered, accepts: form.accepts }
       // A lookup that needs its own key gets there what is looked up, as if there were no cache.
-      const flight = flights.run(key, load(read, remembered, key, original, accepts), remembered, joinable)
+      const flight = flights.run(key, load(read, wanted), remembered, joinable)
       const { hard } = settings
       return hard === undefined ?
         flight :
@@ -820,98 +834,117 @@ export const make = <K, A, E>(
     const enough = (found: Found<A, E>, accepts: (outcome: Outcome<A, E>) => boolean): Outcome<A, E> | undefined =>
       found._tag === "Fresh" && accepts(found.outcome) && !isDue(found.entry) ? found.outcome : undefined
 
-    /** Who asks for what is being read gets it, or what is looked up because of it, and runs only when it is there. */
-    const join = <E2, R>(
-      reading: Reading,
-      lookup: Lookup<E2, R>,
-      key: string,
-      original: K,
-      accepts: (outcome: Outcome<A, E>) => boolean
-    ): Effect.Effect<Outcome<A, E>, E2 | CacheError, R> =>
-      Effect.uninterruptibleMask((restore) =>
-        Effect.withFiberRuntime<Outcome<A, E>, E2 | CacheError, R>((caller) => {
-          let gone = false
-          let leave: Effect.Effect<unknown> = Effect.void
-          const waiting = Effect.async<Outcome<A, E>, E2 | CacheError, R>((resume) => {
-            const told = (found: Found<A, E> | undefined): void => {
-              if (gone) return
-              if (found === undefined) return resume(find(lookup, key, original, accepts))
-              const outcome = enough(found, accepts)
-              if (outcome !== undefined) return resume(Exit.succeed(outcome))
-              // Who waits only for so long does that on a fiber of its own.
-              const joined = settings.hard === undefined ? flights.join(key, caller, resume) : undefined
-              if (joined === undefined) resume(flown(Either.right(found), lookup, key, original, accepts))
-              else leave = joined
-            }
-            // It may have ended since it was found.
-            if (reading.others === undefined) told(reading.found)
-            else reading.others.push(told)
-          })
-          return Effect.catchAllCause(restore(waiting), (cause) => {
-            gone = true
-            return Effect.zipRight(leave, Effect.failCause(cause))
-          })
-        })
-      )
+    /** One that asks for what is being read gets it, or what is looked up because of it, and runs only when it is there. */
+    class Joiner<L, B, E2, R> implements SingleFlight.Waiter {
+      flight: SingleFlight.Waiter["flight"]
+      private proceed: ((effect: Effect.Effect<B, E | E2 | CacheError, R>) => void) | undefined
+
+      constructor(
+        private readonly reading: Reading,
+        private readonly call: Call<L, B, E2, R>,
+        readonly within: SingleFlight.Waiter["within"]
+      ) {}
+
+      begin(proceed: (effect: Effect.Effect<B, E | E2 | CacheError, R>) => void): void {
+        this.proceed = proceed
+        // It may have ended since it was found.
+        if (this.reading.joiners === undefined) this.told(this.reading.found)
+        else this.reading.joiners.push(this)
+      }
+
+      told(found: Found<A, E> | undefined): void {
+        const { call, proceed } = this
+        if (proceed === undefined) return
+        if (found === undefined) return proceed(findAgain(call))
+        const outcome = enough(found, call.form.accepts)
+        if (outcome !== undefined) return proceed(call.form.settle(outcome, call))
+        // Who waits only for so long does that on a fiber of its own.
+        if (settings.hard !== undefined || !flights.join(call.key, this)) {
+          proceed(Effect.flatMap(flown(Either.right(found), call), (outcome) => call.form.settle(outcome, call)))
+        }
+      }
+
+      resume(exit: Exit.Exit<Outcome<A, E>, E2 | CacheError>): void {
+        this.proceed?.(Exit.isSuccess(exit) ? this.call.form.settle(exit.value, this.call) : Exit.failCause(exit.cause))
+      }
+
+      leave(): Effect.Effect<unknown> {
+        this.proceed = undefined
+        return flights.leave(this.call.key, this)
+      }
+    }
+
+    const join = <L, B, E2, R>(
+      joiner: Joiner<L, B, E2, R>,
+      interruptible: boolean
+    ): Effect.Effect<B, E | E2 | CacheError, R> => {
+      const waiting = Effect.async<B, E | E2 | CacheError, R>((resume) => joiner.begin(resume))
+      return interruptible
+        ? Effect.uninterruptible(
+          Effect.catchAllCause(
+            Effect.interruptible(waiting),
+            (cause) => Effect.zipRight(joiner.leave(), Effect.failCause(cause))
+          )
+        )
+        : waiting
+    }
 
     /** One read for all who ask at the same time. What is there and needs no lookup costs that, and no run. */
-    const lead = <E2, R>(
-      lookup: Lookup<E2, R>,
-      key: string,
-      original: K,
-      accepts: (outcome: Outcome<A, E>) => boolean
-    ): Effect.Effect<Outcome<A, E>, E2 | CacheError, R> =>
+    const lead = <L, B, E2, R>(call: Call<L, B, E2, R>): Effect.Effect<Outcome<A, E>, E2 | CacheError, R> =>
       // A read that others can join also ends for them.
       Effect.uninterruptibleMask((restore) => {
-        const reading: Reading = { others: [], found: undefined }
+        const { form, key } = call
+        const reading: Reading = { joiners: [], found: undefined }
         reads.set(key, reading)
         const end = (): void => {
           if (reads.get(key) === reading) reads.delete(key)
         }
         const tell = (found: Found<A, E> | undefined): void => {
-          const { others } = reading
-          reading.others = undefined
+          const { joiners } = reading
+          reading.joiners = undefined
           reading.found = found
-          for (const other of others ?? []) other(found)
+          for (const joiner of joiners ?? []) joiner.told(found)
         }
         return Effect.matchCauseEffect(restore(fetch(key)), {
           onFailure: (cause): Effect.Effect<Outcome<A, E>, E2 | CacheError, R> => {
             end()
             tell(undefined)
             return Either.match(Cause.failureOrCause(cause), {
-              onLeft: (error) => restore(flown(Either.left(error), lookup, key, original, accepts)),
+              onLeft: (error) => restore(flown(Either.left(error), call)),
               onRight: Effect.failCause
             })
           },
           onSuccess: (found) => {
             end()
             counted(found)
-            const outcome = enough(found, accepts)
+            const outcome = enough(found, form.accepts)
             if (outcome !== undefined) {
               tell(found)
               return Exit.succeed(outcome)
             }
             const told = () => tell(found)
             return Effect.ensuring(
-              restore(flown(Either.right(found), lookup, key, original, accepts, told)),
+              restore(flown(Either.right(found), call, told)),
               Effect.sync(told)
             )
           }
         })
       })
 
-    const find = <E2, R>(
-      lookup: Lookup<E2, R>,
-      key: string,
-      original: K,
-      accepts: (outcome: Outcome<A, E>) => boolean
-    ): Effect.Effect<Outcome<A, E>, E2 | CacheError, R> =>
-      Effect.suspend(() => {
-        const reading = reads.get(key)
-        return reading === undefined
-          ? lead(lookup, key, original, accepts)
-          : join(reading, lookup, key, original, accepts)
-      })
+    const find = <L, B, E2, R>(
+      call: Call<L, B, E2, R>,
+      caller: Fiber.RuntimeFiber<unknown, unknown>,
+      flags: RuntimeFlags.RuntimeFlags
+    ): Effect.Effect<B, E | E2 | CacheError, R> => {
+      const reading = reads.get(call.key)
+      const run = reading === undefined
+        ? Effect.flatMap(lead(call), (outcome) => call.form.settle(outcome, call))
+        : join(new Joiner(reading, call, SingleFlight.flightOf(caller)), RuntimeFlags.interruptible(flags))
+      return isTraced(caller) ? span(call.form.span, run) : run
+    }
+
+    const findAgain = <L, B, E2, R>(call: Call<L, B, E2, R>): Effect.Effect<B, E | E2 | CacheError, R> =>
+      Effect.withFiberRuntime((caller, { runtimeFlags }) => find(call, caller, runtimeFlags))
 
     const settle = (outcome: Outcome<A, E>): Exit.Exit<Option.Option<A>, E> =>
       outcome.kind === "V"
@@ -920,38 +953,46 @@ export const make = <K, A, E>(
         ? Exit.fail(outcome.error)
         : Exit.succeed(Option.none())
 
-    const valueOutcome = (value: A): Outcome<A, E> => ({ kind: "V", value })
-    const optionOutcome = (value: Option.Option<A>): Outcome<A, E> =>
-      Option.isSome(value) ? { kind: "V", value: value.value } : NOTHING
-
-    const getOrSet = <E2, R>(key: K, lookup: Effect.Effect<A, E2, R>): Effect.Effect<A, E | E2 | CacheError, R> =>
-      Effect.suspend((): Effect.Effect<A, E | E2 | CacheError, R> => {
-        const text = writeKey("Cache.getOrSet", key)
-        if (typeof text !== "string") return Effect.fail(text)
-        const kept = nearby(text)
-        if (kept !== undefined && kept.found !== undefined && !isDue(kept.entry)) {
-          counts.nearHit.add()
-          return kept.found
-        }
-        if (near !== undefined) counts.nearMiss.add()
-        return lookedUp(entryPrefix + text, key, lookup)
-      })
-
-    const lookedUp = <E2, R>(
-      name: string,
-      key: K,
-      lookup: Effect.Effect<A, E2, R>
-    ): Effect.Effect<A, E | E2 | CacheError, R> => {
-      const run = find(Effect.map(lookup, valueOutcome), name, key, isValue)
-      const settled = (outcome: Outcome<A, E>): Effect.Effect<A, E | E2 | CacheError, R> =>
+    const VALUE: Form<A, A> = {
+      span: "cache.getOrSet",
+      outcome: (value) => ({ kind: "V", value }),
+      accepts: (outcome) => outcome.kind !== "N",
+      settle: (outcome, call) =>
         outcome.kind === "V"
           ? Exit.succeed(outcome.value)
           : outcome.kind === "F"
           ? Exit.fail(outcome.error)
           // It joined a lookup that may find nothing, and its own can't.
-          : Effect.flatMap(run, settled)
-      return span("cache.getOrSet", Effect.flatMap(run, settled))
+          : findAgain(call)
     }
+
+    const OPTION: Form<Option.Option<A>, Option.Option<A>> = {
+      span: "cache.getOrSetOption",
+      outcome: (value) => Option.isSome(value) ? { kind: "V", value: value.value } : NOTHING,
+      accepts: () => true,
+      settle
+    }
+
+    const getOrSet = <E2, R>(key: K, lookup: Effect.Effect<A, E2, R>): Effect.Effect<A, E | E2 | CacheError, R> =>
+      near === undefined
+        ? Effect.withFiberRuntime((caller, { runtimeFlags }) => {
+          const text = writeKey("Cache.getOrSet", key)
+          return typeof text === "string"
+            ? find({ key: entryPrefix + text, original: key, lookup, form: VALUE }, caller, runtimeFlags)
+            : Effect.fail(text)
+        })
+        // What is near needs no fiber.
+        : Effect.suspend((): Effect.Effect<A, E | E2 | CacheError, R> => {
+          const text = writeKey("Cache.getOrSet", key)
+          if (typeof text !== "string") return Effect.fail(text)
+          const kept = nearby(text)
+          if (kept !== undefined && kept.found !== undefined && !isDue(kept.entry)) {
+            counts.nearHit.add()
+            return kept.found
+          }
+          counts.nearMiss.add()
+          return findAgain({ key: entryPrefix + text, original: key, lookup, form: VALUE })
+        })
 
     const getOrSetOption: Handle<K, A, E>["getOrSetOption"] = (key, lookup) =>
       Effect.suspend(() =>
@@ -962,10 +1003,7 @@ export const make = <K, A, E>(
             return settle(kept.outcome)
           }
           if (near !== undefined) counts.nearMiss.add()
-          return span(
-            "cache.getOrSetOption",
-            Effect.flatMap(find(Effect.map(lookup, optionOutcome), entryPrefix + text, key, anything), settle)
-          )
+          return findAgain({ key: entryPrefix + text, original: key, lookup, form: OPTION })
         })
       )
 

@@ -28,14 +28,12 @@ export interface SingleFlight<in K> {
     joinable?: () => void
   ) => Effect.Effect<A, E, R>
   /**
-   * Adds a caller to the run that is under way, without a step of its fiber, and gives what takes it away. `undefined` when
-   * there is no run, or it would wait for itself. Nothing but the key tells what a run gives.
+   * Adds a caller to the run that is under way, without a step of its fiber. It does not when there is no run, or the caller
+   * would wait for itself. Nothing but the key tells what a run gives.
    */
-  readonly join: (
-    key: K,
-    caller: Fiber.RuntimeFiber<unknown, unknown>,
-    resume: (exit: Exit.Exit<any, any>) => void
-  ) => Effect.Effect<unknown> | undefined
+  readonly join: (key: K, waiter: Waiter) => boolean
+  /** Takes a caller away from the run that it waits for, if any; with the last one, the run is interrupted. */
+  readonly leave: (key: K, waiter: Waiter) => Effect.Effect<unknown>
   /** Callers from now on begin a new run. Those who wait already get what they wait for. */
   readonly invalidate: (key: K) => void
   /** The same for all keys. */
@@ -44,16 +42,23 @@ export interface SingleFlight<in K> {
   readonly size: () => number
 }
 
-interface Waiter<in A, in E> {
+/**
+ * A caller.
+ *
+ * @internal
+ */
+export interface Waiter {
   /** The run that this caller is a part of. */
   readonly within: AnyFlight | undefined
-  resume: ((exit: Exit.Exit<A, E>) => void) | undefined
+  /** The run that it waits for. */
+  flight: AnyFlight | undefined
+  resume: ((exit: Exit.Exit<any, any>) => void) | undefined
 }
 
 /** A run from its beginning to its end. */
 interface Flight<in out A, in out E> {
   /** Empty when it has ended. */
-  readonly waiters: Set<Waiter<A, E>>
+  readonly waiters: Set<Waiter>
   fiber: Fiber.RuntimeFiber<A, E> | undefined
   exit: Exit.Exit<A, E> | undefined
 }
@@ -66,6 +71,13 @@ const currentFlight = FiberRef.unsafeMake<AnyFlight | undefined>(undefined, {
   // What a fiber is a part of is no news for the one that joins it.
   join: (mine) => mine
 })
+
+/**
+ * The run that a fiber is a part of.
+ *
+ * @internal
+ */
+export const flightOf = (fiber: Fiber.RuntimeFiber<any, any>): AnyFlight | undefined => fiber.getFiberRef(currentFlight)
 
 /** Whether a run waits for another one, at once or by way of others. */
 const waitsFor = (one: AnyFlight, other: AnyFlight): boolean => {
@@ -83,13 +95,13 @@ const waitsFor = (one: AnyFlight, other: AnyFlight): boolean => {
  * @internal
  */
 export const isNeeded: Effect.Effect<boolean> = Effect.withFiberRuntime((fiber) => {
-  for (const { within } of fiber.getFiberRef(currentFlight)?.waiters ?? []) {
+  for (const { within } of flightOf(fiber)?.waiters ?? []) {
     if (within !== undefined) return Effect.succeed(true)
   }
   return Effect.succeed(false)
 })
 
-const exitOf = <A, E>(flight: Flight<A, E>, waiter: Waiter<A, E>): Effect.Effect<A, E> =>
+const exitOf = <A, E>(flight: Flight<A, E>, waiter: Waiter): Effect.Effect<A, E> =>
   Effect.async<A, E>((resume) => {
     if (flight.exit === undefined) waiter.resume = resume
     else resume(flight.exit)
@@ -126,7 +138,9 @@ export const make = <K>(scope: Scope.Scope): SingleFlight<K> => {
       }
     )
 
-  const leave = <A, E>(key: K, flight: Flight<A, E>, waiter: Waiter<A, E>): Effect.Effect<unknown> => {
+  const leave = (key: K, waiter: Waiter): Effect.Effect<unknown> => {
+    const { flight } = waiter
+    if (flight === undefined) return Effect.void
     flight.waiters.delete(waiter)
     if (flight.exit !== undefined || flight.waiters.size > 0) return Effect.void
     forget(key, flight)
@@ -139,18 +153,18 @@ export const make = <K>(scope: Scope.Scope): SingleFlight<K> => {
       // A caller that is counted is also taken away.
       Effect.uninterruptibleMask((restore) =>
         Effect.withFiberRuntime<A, E, R>((caller) => {
-          const within = caller.getFiberRef(currentFlight)
+          const within = flightOf(caller)
           const present: Flight<A, E> | undefined = flights.get(key)
           if (present !== undefined && within !== undefined && waitsFor(present, within)) {
             joinable()
             return restore(nested)
           }
           const flight: Flight<A, E> = present ?? { waiters: new Set(), fiber: undefined, exit: undefined }
-          const waiter: Waiter<A, E> = { within, resume: undefined }
+          const waiter: Waiter = { within, flight, resume: undefined }
           flight.waiters.add(waiter)
           const wait = Effect.catchAllCause(
             restore(exitOf(flight, waiter)),
-            (cause) => Effect.zipRight(leave(key, flight, waiter), Effect.failCause(cause))
+            (cause) => Effect.zipRight(leave(key, waiter), Effect.failCause(cause))
           )
           if (present === undefined) flights.set(key, flight)
           joinable()
@@ -158,14 +172,14 @@ export const make = <K>(scope: Scope.Scope): SingleFlight<K> => {
           return Effect.zipRight(begin(key, flight, effect), wait)
         })
       ),
-    join: (key, caller, resume) => {
-      const within = caller.getFiberRef(currentFlight)
+    join: (key, waiter) => {
       const flight = flights.get(key)
-      if (flight === undefined || within !== undefined && waitsFor(flight, within)) return undefined
-      const waiter: Waiter<unknown, unknown> = { within, resume }
+      if (flight === undefined || waiter.within !== undefined && waitsFor(flight, waiter.within)) return false
+      waiter.flight = flight
       flight.waiters.add(waiter)
-      return Effect.suspend(() => leave(key, flight, waiter))
+      return true
     },
+    leave,
     invalidate: (key) => void flights.delete(key),
     invalidateAll: () => flights.clear(),
     size: () => flights.size

@@ -152,9 +152,9 @@ describe("SingleFlight", () => {
       const { counts, effect, gate } = yield* lookup
       const joined = Effect.withFiberRuntime<string, unknown>((caller) =>
         Effect.async<string, unknown>((resume) => {
-          const leave = flights.join("a", caller, resume)
-          if (leave === undefined) return resume(Effect.succeed("nothing to join"))
-          return leave
+          const waiter = { within: SingleFlight.flightOf(caller), flight: undefined, resume }
+          if (!flights.join("a", waiter)) return resume(Effect.succeed("nothing to join"))
+          return Effect.suspend(() => flights.leave("a", waiter))
         })
       )
       assert.strictEqual(yield* joined, "nothing to join")

@@ -143,6 +143,30 @@ describe("Cache, what it sends", () => {
       }).pipe(Effect.provide(layerTest)))
   }
 
+  it.effect("who joins where nothing is interrupted gets the value, also when those before are interrupted", () =>
+    Effect.gen(function*() {
+      const cache = yield* Cache.open(text("masked"))
+      yield* ready(cache, "warm")
+      let interrupted = 0
+      const lookup = Effect.delay(Effect.succeed("1"), "1 second").pipe(
+        Effect.onInterrupt(() => Effect.sync(() => interrupted++))
+      )
+      const first = yield* Effect.fork(cache.getOrSet("k", lookup))
+      yield* Effect.yieldNow()
+      let got = ""
+      const masked = yield* Effect.fork(
+        Effect.uninterruptible(Effect.map(cache.getOrSet("k", lookup), (value) => got = value))
+      )
+      yield* settle
+      yield* Fiber.interrupt(first)
+      const interruption = yield* Effect.fork(Fiber.interrupt(masked))
+      yield* settle
+      assert.deepStrictEqual(yield* Fiber.poll(interruption), Option.none())
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(interruption)
+      assert.deepStrictEqual([got, interrupted], ["1", 0])
+    }).pipe(Effect.provide(layerTest)))
+
   it.effect("nobody who joins a read is forgotten, wherever its fiber waits until the read or the lookup has ended", () =>
     Effect.gen(function*() {
       const cache = yield* Cache.open(text("held"))
