@@ -88,6 +88,16 @@ interface Queue {
   readonly idle: Set<Waiter>
 }
 
+/** The command that waits at present. */
+interface Blocked {
+  readonly fiber: Fiber.RuntimeFiber<unknown, unknown>
+  /** What it would take. */
+  readonly markers: ReadonlyArray<string>
+  /** In milliseconds. */
+  readonly since: number
+  readonly giveUp: () => void
+}
+
 const decoder = new TextDecoder()
 
 export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, never, Scope.Scope> =>
@@ -95,14 +105,15 @@ export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, ne
     const fork = yield* makeFork
     /** By the marker, as the server knows it. */
     const queues = new Map<string, Queue>()
-    /** What the command that waits at present would take. */
-    let covered: ReadonlySet<string> = new Set()
-    let blocked: Fiber.RuntimeFiber<unknown, unknown> | undefined
+    const clock = yield* Effect.clock
+    const now = () => Number(clock.unsafeCurrentTimeNanos()) / 1e6
+    let blocked: Blocked | undefined
     /** Nobody is idle, and the loop waits for somebody who is. */
     let asleep: (() => void) | undefined
     let started = false
     let again = false
     let turn = 0
+    const patience = (block + PATIENCE) * 1000
 
     const wakeAll = ({ idle }: Queue): void => {
       const waiters = Array.from(idle)
@@ -140,13 +151,12 @@ export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, ne
       return Effect.sync(() => asleep = undefined)
     })
 
-    /** The server would have answered before. */
-    const patiently = <A>(effect: Effect.Effect<A>): Effect.Effect<A, RedisError> =>
-      block === 0 ? effect : Effect.timeoutFail(effect, {
-        duration: Duration.seconds(block + PATIENCE),
-        onTimeout: () =>
-          new RedisConnectionError({ target: client.target, reason: "unavailable", detail: "no answer to BZPOPMIN" })
-      })
+    /** Gives up a command that the server would have answered. It looks from time to time, so a wait costs no timer. */
+    const watch: Effect.Effect<never> = Effect.suspend(() => {
+      const left = blocked === undefined ? patience : blocked.since + patience - now()
+      if (left <= 0) blocked?.giveUp()
+      return Effect.zipRight(Effect.sleep(left <= 0 ? patience : Math.ceil(left)), watch)
+    })
 
     const waitOn = (connection: Connection) =>
       Effect.gen(function*() {
@@ -156,23 +166,30 @@ export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, ne
         // The first one that has a marker is served, so each gets to be the first.
         const first = turn++ % markers.length
         const args = [...markers.slice(first), ...markers.slice(0, first), String(block)]
-        covered = new Set(markers)
-        const waiting = yield* Effect.fork(Effect.uninterruptibleMask((restore) =>
+        const fiber = yield* Effect.fork(Effect.uninterruptibleMask((restore) =>
           // Whoever waits for work is woken before all else.
           Effect.flatMap(
             restore(connection.sendBlocking("BZPOPMIN", args, onReply)),
             (reply) => Array.isArray(reply) && typeof reply[0] === "string" ? onMarker(reply[0]) : Effect.void
           )
         ))
-        blocked = waiting
-        const exit = yield* patiently(Fiber.await(waiting)).pipe(
-          Effect.ensuring(Effect.suspend(() => {
-            blocked = undefined
-            covered = new Set()
-            return Fiber.interruptFork(waiting)
-          }))
-        )
-        if (Exit.isFailure(exit) && !Exit.isInterrupted(exit)) yield* exit
+        yield* Effect.async<void, RedisError>((resume) => {
+          const giveUp = () =>
+            resume(Effect.fail(
+              new RedisConnectionError({
+                target: client.target,
+                reason: "unavailable",
+                detail: "no answer to BZPOPMIN"
+              })
+            ))
+          blocked = { fiber, markers, since: now(), giveUp }
+          fiber.addObserver((exit) => resume(Exit.isFailure(exit) && !Exit.isInterrupted(exit) ? exit : Effect.void))
+          // Somebody may have become idle since the command was made.
+          if (!idleMarkers().every((marker) => markers.includes(marker))) fiber.unsafeInterruptAsFork(FiberId.none)
+        }).pipe(Effect.ensuring(Effect.sync(() => {
+          blocked = undefined
+          if (fiber.unsafePoll() === null) fiber.unsafeInterruptAsFork(FiberId.none)
+        })))
       })
 
     const loop = Effect.zipRight(
@@ -181,7 +198,8 @@ export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, ne
         // The one before may have taken a marker that never arrived.
         if (again) { for (const queue of queues.values()) wakeAll(queue) }
         again = true
-        return Effect.forever(waitOn(connection))
+        const waiting = Effect.forever(waitOn(connection))
+        return block === 0 ? waiting : Effect.zipRight(Effect.forkScoped(watch), waiting)
       }))
     ).pipe(
       Effect.catchAll(() => Effect.void)
@@ -198,7 +216,9 @@ export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, ne
       queue.idle.add(waiter)
       start()
       asleep?.()
-      if (blocked !== undefined && !covered.has(marker)) blocked.unsafeInterruptAsFork(FiberId.none)
+      if (blocked !== undefined && !blocked.markers.includes(marker)) {
+        blocked.fiber.unsafeInterruptAsFork(FiberId.none)
+      }
     }
 
     const listen: Wakeups["listen"] = (channel, onMessage, onGap) =>
