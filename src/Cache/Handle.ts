@@ -795,7 +795,6 @@ export const make = <K, A, E>(
 
     /** How values come from lookups and go to callers. */
     interface Form<L, B> {
-      readonly span: string
       readonly outcome: (found: L) => Outcome<A, E>
       readonly accepts: (outcome: Outcome<A, E>) => boolean
       readonly settle: <E2, R>(
@@ -937,10 +936,9 @@ export const make = <K, A, E>(
       flags: RuntimeFlags.RuntimeFlags
     ): Effect.Effect<B, E | E2 | CacheError, R> => {
       const reading = reads.get(call.key)
-      const run = reading === undefined
+      return reading === undefined
         ? Effect.flatMap(lead(call), (outcome) => call.form.settle(outcome, call))
         : join(new Joiner(reading, call, SingleFlight.flightOf(caller)), RuntimeFlags.interruptible(flags))
-      return isTraced(caller) ? span(call.form.span, run) : run
     }
 
     const findAgain = <L, B, E2, R>(call: Call<L, B, E2, R>): Effect.Effect<B, E | E2 | CacheError, R> =>
@@ -954,7 +952,6 @@ export const make = <K, A, E>(
         : Exit.succeed(Option.none())
 
     const VALUE: Form<A, A> = {
-      span: "cache.getOrSet",
       outcome: (value) => ({ kind: "V", value }),
       accepts: (outcome) => outcome.kind !== "N",
       settle: (outcome, call) =>
@@ -967,7 +964,6 @@ export const make = <K, A, E>(
     }
 
     const OPTION: Form<Option.Option<A>, Option.Option<A>> = {
-      span: "cache.getOrSetOption",
       outcome: (value) => Option.isSome(value) ? { kind: "V", value: value.value } : NOTHING,
       accepts: () => true,
       settle
@@ -977,9 +973,9 @@ export const make = <K, A, E>(
       near === undefined
         ? Effect.withFiberRuntime((caller, { runtimeFlags }) => {
           const text = writeKey("Cache.getOrSet", key)
-          return typeof text === "string"
-            ? find({ key: entryPrefix + text, original: key, lookup, form: VALUE }, caller, runtimeFlags)
-            : Effect.fail(text)
+          if (typeof text !== "string") return Effect.fail(text)
+          const run = find({ key: entryPrefix + text, original: key, lookup, form: VALUE }, caller, runtimeFlags)
+          return isTraced(caller) ? span("cache.getOrSet", run) : run
         })
         // What is near needs no fiber.
         : Effect.suspend((): Effect.Effect<A, E | E2 | CacheError, R> => {
@@ -991,7 +987,7 @@ export const make = <K, A, E>(
             return kept.found
           }
           counts.nearMiss.add()
-          return findAgain({ key: entryPrefix + text, original: key, lookup, form: VALUE })
+          return span("cache.getOrSet", findAgain({ key: entryPrefix + text, original: key, lookup, form: VALUE }))
         })
 
     const getOrSetOption: Handle<K, A, E>["getOrSetOption"] = (key, lookup) =>
@@ -1003,7 +999,10 @@ export const make = <K, A, E>(
             return settle(kept.outcome)
           }
           if (near !== undefined) counts.nearMiss.add()
-          return findAgain({ key: entryPrefix + text, original: key, lookup, form: OPTION })
+          return span(
+            "cache.getOrSetOption",
+            findAgain({ key: entryPrefix + text, original: key, lookup, form: OPTION })
+          )
         })
       )
 

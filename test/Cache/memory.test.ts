@@ -625,6 +625,27 @@ describe("Cache, observed", () => {
       ])
     }).pipe(Effect.provide(layerTest), Effect.provide(Spans.layer)))
 
+  it.effect("makes one span for a call that asks again, because the lookup that it has joined found nothing", () =>
+    Effect.gen(function*() {
+      const spans = yield* Spans.Spans
+      for (const options of [{}, { near: { capacity: 2 } }]) {
+        const cache = yield* Cache.open(text(`again ${Object.keys(options).length}`, options))
+        yield* ready(cache, "warm")
+        const before = (yield* spans.all).length
+        const none = yield* Effect.fork(cache.getOrSetOption("k", Effect.delay(Effect.succeedNone, "1 second")))
+        yield* Effect.yieldNow()
+        const some = yield* Effect.fork(cache.getOrSet("k", Effect.succeed("1")))
+        yield* settle
+        yield* TestClock.adjust("2 seconds")
+        assert.deepStrictEqual([yield* Fiber.join(none), yield* Fiber.join(some)], [Option.none(), "1"])
+        const all = (yield* spans.all).slice(before).map(({ name }) => name)
+        assert.deepStrictEqual(all.filter((name) => name.startsWith("cache.")).sort(), [
+          "cache.getOrSet",
+          "cache.getOrSetOption"
+        ])
+      }
+    }).pipe(Effect.provide(layerTest), Effect.provide(Spans.layer)))
+
   it.effect("is over with its scope: no key, connection, subscription or timer stays", () =>
     Effect.gen(function*() {
       const server = yield* RedisTestServer
