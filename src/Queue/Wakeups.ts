@@ -12,7 +12,7 @@ import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import { makeFork } from "../internal/background.js"
+import * as Alarm from "../internal/alarm.js"
 import { type BytesReply, type Connection, Listen, type Message, type Service as Client } from "../RedisClient.js"
 import { RedisConnectionError, type RedisError } from "../RedisError.js"
 import type { Keys } from "./keys.js"
@@ -93,8 +93,8 @@ interface Blocked {
   readonly fiber: Fiber.RuntimeFiber<unknown, unknown>
   /** What it would take. */
   readonly markers: ReadonlyArray<string>
-  /** In milliseconds. */
-  readonly since: number
+  /** When the server must have answered, by the alarm. */
+  readonly until: number
   readonly giveUp: () => void
 }
 
@@ -102,18 +102,21 @@ const decoder = new TextDecoder()
 
 export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const fork = yield* makeFork
+    /** Gives up a command that the server would have answered. Most waits find it set already, and cost no timer. */
+    const alarm = yield* Alarm.make(() => {
+      if (blocked === undefined) return
+      if (alarm.now() < blocked.until) alarm.ringBy(blocked.until)
+      else blocked.giveUp()
+    })
     /** By the marker, as the server knows it. */
     const queues = new Map<string, Queue>()
-    const clock = yield* Effect.clock
-    const now = () => Number(clock.unsafeCurrentTimeNanos()) / 1e6
     let blocked: Blocked | undefined
     /** Nobody is idle, and the loop waits for somebody who is. */
     let asleep: (() => void) | undefined
     let started = false
     let again = false
     let turn = 0
-    const patience = (block + PATIENCE) * 1000
+    const patience = block === 0 ? Infinity : (block + PATIENCE) * 1000
 
     const wakeAll = ({ idle }: Queue): void => {
       const waiters = Array.from(idle)
@@ -151,13 +154,6 @@ export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, ne
       return Effect.sync(() => asleep = undefined)
     })
 
-    /** Gives up a command that the server would have answered. It looks from time to time, so a wait costs no timer. */
-    const watch: Effect.Effect<never> = Effect.suspend(() => {
-      const left = blocked === undefined ? patience : blocked.since + patience - now()
-      if (left <= 0) blocked?.giveUp()
-      return Effect.zipRight(Effect.sleep(left <= 0 ? patience : Math.ceil(left)), watch)
-    })
-
     const waitOn = (connection: Connection) =>
       Effect.gen(function*() {
         yield* somebody
@@ -182,7 +178,8 @@ export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, ne
                 detail: "no answer to BZPOPMIN"
               })
             ))
-          blocked = { fiber, markers, since: now(), giveUp }
+          blocked = { fiber, markers, until: alarm.now() + patience, giveUp }
+          alarm.ringBy(blocked.until)
           fiber.addObserver((exit) => resume(Exit.isFailure(exit) && !Exit.isInterrupted(exit) ? exit : Effect.void))
           // Somebody may have become idle since the command was made.
           if (!idleMarkers().every((marker) => markers.includes(marker))) fiber.unsafeInterruptAsFork(FiberId.none)
@@ -198,8 +195,7 @@ export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, ne
         // The one before may have taken a marker that never arrived.
         if (again) { for (const queue of queues.values()) wakeAll(queue) }
         again = true
-        const waiting = Effect.forever(waitOn(connection))
-        return block === 0 ? waiting : Effect.zipRight(Effect.forkScoped(watch), waiting)
+        return Effect.forever(waitOn(connection))
       }))
     ).pipe(
       Effect.catchAll(() => Effect.void)
@@ -208,7 +204,7 @@ export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, ne
     const start = (): void => {
       if (started) return
       started = true
-      fork(Effect.repeat(loop, pauses))
+      alarm.run(Effect.repeat(loop, pauses))
     }
 
     const wait = (marker: string, queue: Queue, waiter: Waiter): void => {
