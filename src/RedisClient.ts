@@ -543,16 +543,20 @@ export interface Driver extends DriverExecutor {
 // Constructors
 // ---------------------------------------------------------------------------------------------------------------------
 
+const formatNumber = (arg: number): string => arg === Infinity ? "inf" : arg === -Infinity ? "-inf" : String(arg)
+
+const checkArg = (command: string, i: number, arg: RedisArg): RedisError | undefined =>
+  typeof arg === "string" || arg instanceof Uint8Array || (typeof arg === "number" && !Number.isNaN(arg))
+    ? undefined
+    : inputError(command, `argument ${i + 1}`, "a text, a number or bytes", arg)
+
 const formatArgs = (command: string, args: ReadonlyArray<RedisArg>): ReadonlyArray<RedisArg> | RedisError => {
   let formatted: Array<RedisArg> | undefined
   for (let i = 0; i < args.length; i++) {
     const arg = args[i]!
-    if (typeof arg === "string" || arg instanceof Uint8Array) continue
-    if (typeof arg !== "number" || Number.isNaN(arg)) {
-      return inputError(command, `argument ${i + 1}`, "a text, a number or bytes", arg)
-    }
-    formatted ??= args.slice()
-    formatted[i] = arg === Infinity ? "inf" : arg === -Infinity ? "-inf" : String(arg)
+    const bad = checkArg(command, i, arg)
+    if (bad !== undefined) return bad
+    if (typeof arg === "number") (formatted ??= args.slice())[i] = formatNumber(arg)
   }
   return formatted ?? args
 }
@@ -579,8 +583,13 @@ const evalArgs = (
       args[2 + i] = prefix + keys[i]!
     }
   }
-  for (let i = 0; i < params.args.length; i++) args[2 + keys.length + i] = params.args[i]!
-  return formatArgs(operation, args)
+  for (let i = 0, at = 2 + keys.length; i < params.args.length; i++, at++) {
+    const arg = params.args[i]!
+    const bad = checkArg(operation, at, arg)
+    if (bad !== undefined) return bad
+    args[at] = typeof arg === "number" ? formatNumber(arg) : arg
+  }
+  return args
 }
 
 const toEither = (reply: Reply): Either.Either<Reply, RedisReplyError> =>

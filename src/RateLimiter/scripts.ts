@@ -418,11 +418,11 @@ const takeParams = (tiers: ReadonlyArray<Tier>): RedisScript.Params => {
   const args = new Array<RedisArg>(2 * n)
   let even = true
   for (let i = 0; i < n; i++) {
-    const { key, most, rate, use } = tiers[i]!
+    const { key, mostText, rate, useText } = tiers[i]!
     keys[2 * i] = key
     keys[2 * i + 1] = blockOf(key)
-    args[i] = String(most)
-    args[n + i] = String(use)
+    args[i] = mostText
+    args[n + i] = useText
     if (rate.ticks !== 1) even = false
   }
   if (!even) { for (const { rate } of tiers) args.push(String(rate.ticks)) }

@@ -4,6 +4,8 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import { identity } from "effect/Function"
 import type * as Scope from "effect/Scope"
 import { inputError } from "../internal/input.js"
 import { withSpan } from "../internal/telemetry.js"
@@ -15,7 +17,7 @@ import * as metrics from "./metrics.js"
 import type { ConsumeOptions, Decision, Policy, Service, TierDecision } from "./RateLimiter.js"
 import type { RateLimitExceeded } from "./RateLimitExceeded.js"
 import * as scripts from "./scripts.js"
-import { micros, type Tier, tierOf } from "./tiers.js"
+import { isTier, micros, type Tier, tierOf } from "./tiers.js"
 import * as Unavailable from "./Unavailable.js"
 
 type Tiers = readonly [Tier, ...ReadonlyArray<Tier>]
@@ -29,19 +31,22 @@ interface Turn {
 
 const isSeveral = (policy: Policy | ReadonlyArray<Policy>): policy is ReadonlyArray<Policy> => Array.isArray(policy)
 
-const isTiers = (tiers: ReadonlyArray<Tier>): tiers is Tiers => tiers.length > 0
+const isTiers = (tiers: ReadonlyArray<Tier | RedisInputError>): tiers is Tiers =>
+  tiers.length > 0 && tiers.every(isTier)
+
+const isRefused = (tiers: Tiers | RedisInputError): tiers is RedisInputError => "_tag" in tiers
 
 /** Each key once, because a script looks at all of them before it writes. */
-const distinct = (operation: string, tiers: ReadonlyArray<Tier>): Either.Either<Tiers, RedisInputError> => {
-  if (!isTiers(tiers)) return Either.left(inputError(operation, "policy", "at least one", "none"))
+const distinct = (operation: string, tiers: ReadonlyArray<Tier | RedisInputError>): Tiers | RedisInputError => {
   const keys = new Set<string>()
-  for (const { key, rate } of tiers) {
-    if (keys.has(key)) {
-      return Either.left(inputError(operation, "policy", "given once for each identifier", rate.policy.name))
+  for (const tier of tiers) {
+    if (!isTier(tier)) return tier
+    if (keys.has(tier.key)) {
+      return inputError(operation, "policy", "given once for each identifier", tier.rate.policy.name)
     }
-    keys.add(key)
+    keys.add(tier.key)
   }
-  return Either.right(tiers)
+  return isTiers(tiers) ? tiers : inputError(operation, "policy", "at least one", "none")
 }
 
 const tiersOf = (
@@ -49,13 +54,11 @@ const tiersOf = (
   policy: Policy | ReadonlyArray<Policy>,
   id: string,
   options: ConsumeOptions | undefined
-): Either.Either<Tiers, RedisInputError> =>
-  isSeveral(policy)
-    ? Either.flatMap(
-      Either.all(policy.map((each) => tierOf(operation, each, id, options))),
-      (tiers) => distinct(operation, tiers)
-    )
-    : Either.map(tierOf(operation, policy, id, options), (tier) => [tier] as const)
+): Tiers | RedisInputError => {
+  if (isSeveral(policy)) return distinct(operation, policy.map((each) => tierOf(operation, each, id, options)))
+  const tier = tierOf(operation, policy, id, options)
+  return isTier(tier) ? [tier] : tier
+}
 
 /** The numbers of a reply, for each limit. */
 const tierAt = (tiers: ReadonlyArray<Tier>, figures: scripts.Figures, i: number): TierDecision =>
@@ -119,11 +122,12 @@ export const makeService: Effect.Effect<Service, never, RedisClient | Scope.Scop
   const ask = (call: scripts.Call): Effect.Effect<Decision, RedisError> =>
     Effect.map(send(call), (figures) => read(call.tiers, figures))
 
-  const take = (tiers: Tiers): Effect.Effect<Decision, RedisError> => {
+  const take = (tiers: Tiers, from: (decision: Decision) => Decision): Effect.Effect<Decision, RedisError> => {
     const script = scripts.takeOf(tiers)
-    return script === undefined ? ask({ mode: "consume", tiers }) : Effect.flatMap(
+    const decide = () => Effect.map(ask({ mode: "consume", tiers }), from)
+    return script === undefined ? decide() : Effect.flatMap(
       client.eval(script, tiers),
-      (levels) => levels === undefined ? ask({ mode: "consume", tiers }) : Effect.succeed(readLevels(tiers, levels))
+      (levels) => levels === undefined ? decide() : Exit.succeed(from(readLevels(tiers, levels)))
     )
   }
 
@@ -158,11 +162,8 @@ export const makeService: Effect.Effect<Service, never, RedisClient | Scope.Scop
   }
 
   const consumeNow = (tiers: Tiers): Effect.Effect<Decision, RedisError> => {
-    const call = { mode: "consume", tiers } as const
-    const decided = Effect.map(
-      orElse(call, take(tiers), (decision) => decision),
-      (decision) => count(tiers, decision)
-    )
+    const counted = (decision: Decision) => count(tiers, decision)
+    const decided = orElse({ mode: "consume", tiers }, take(tiers, counted), counted)
     if (!tiers.some(({ rate }) => rate.remembered > 0)) return decided
     return Effect.suspend(() => {
       const asked = now()
@@ -237,9 +238,9 @@ export const makeService: Effect.Effect<Service, never, RedisClient | Scope.Scop
     options: ConsumeOptions | undefined
   ): Effect.Effect<A, E | RateLimitExceeded | RedisError, R> => {
     const tiers = tiersOf("RateLimiter.rateLimited", policy, id, options)
-    if (Either.isLeft(tiers)) return Effect.fail(tiers.left)
+    if (isRefused(tiers)) return Effect.fail(tiers)
     return Effect.flatMap(
-      withSpan(permitted(tiers.right), "rateLimiter.rateLimited", attributes(tiers.right), outcome),
+      withSpan(permitted(tiers), "rateLimiter.rateLimited", attributes(tiers), outcome),
       (decision): Effect.Effect<A, E | RateLimitExceeded, R> =>
         decision.allowed ? effect : Effect.fail(exceeded(id, decision))
     )
@@ -275,14 +276,14 @@ export const makeService: Effect.Effect<Service, never, RedisClient | Scope.Scop
       const undo = Effect.suspend(() => Effect.forEach(taken, giveBack, { discard: true, concurrency: "unbounded" }))
       for (const group of groups) {
         const call = { mode: "consume", tiers: group } as const
-        const decision = yield* Effect.tapError(orElse(call, take(group), (decision) => decision), () => undo)
+        const decision = yield* Effect.tapError(orElse(call, take(group, identity), identity), () => undo)
         if (!decision.allowed) {
           yield* undo
           const others = yield* Effect.forEach(groups, (other) => {
             const call = { mode: "check", tiers: other } as const
             return other === group
               ? Effect.succeed(decision)
-              : orElse(call, ask(call), (decision) => decision)
+              : orElse(call, ask(call), identity)
           }, { concurrency: "unbounded" })
           return merge(tiers, groups, others)
         }
@@ -301,9 +302,9 @@ export const makeService: Effect.Effect<Service, never, RedisClient | Scope.Scop
     run: (tiers: Tiers) => Effect.Effect<A, RedisError>
   ): Effect.Effect<A, RedisError> => {
     const tiers = tiersOf(`RateLimiter.${operation}`, policy, id, options)
-    return Either.isLeft(tiers)
-      ? Effect.fail(tiers.left)
-      : withSpan(run(tiers.right), `rateLimiter.${operation}`, attributes(tiers.right))
+    return isRefused(tiers)
+      ? Effect.fail(tiers)
+      : withSpan(run(tiers), `rateLimiter.${operation}`, attributes(tiers))
   }
 
   /** What is known here about an identifier is out of date. */
@@ -321,35 +322,32 @@ export const makeService: Effect.Effect<Service, never, RedisClient | Scope.Scop
   return {
     consume: (policy, id, options) => {
       const tiers = tiersOf("RateLimiter.consume", policy, id, options)
-      return Either.isLeft(tiers)
-        ? Effect.fail(tiers.left)
-        : withSpan(consumeNow(tiers.right), "rateLimiter.consume", attributes(tiers.right), outcome)
+      return isRefused(tiers)
+        ? Effect.fail(tiers)
+        : withSpan(consumeNow(tiers), "rateLimiter.consume", attributes(tiers), outcome)
     },
     consumeAll: (requests) => {
       const operation = "RateLimiter.consumeAll"
-      const tiers = Either.flatMap(
-        Either.all(requests.map((request) => tierOf(operation, request.policy, request.id, request))),
-        (tiers) => distinct(operation, tiers)
+      const tiers = distinct(
+        operation,
+        requests.map((request) => tierOf(operation, request.policy, request.id, request))
       )
-      if (Either.isLeft(tiers)) return Effect.fail(tiers.left)
-      const groups = bySlot(tiers.right)
-      const call = { mode: "consume", tiers: tiers.right } as const
+      if (isRefused(tiers)) return Effect.fail(tiers)
+      const groups = bySlot(tiers)
+      const counted = (decision: Decision) => count(tiers, decision)
       return withSpan(
-        Effect.map(
-          groups.length === 1
-            ? orElse(call, take(tiers.right), (decision) => decision)
-            : consumeGroups(tiers.right, groups),
-          (decision) => count(tiers.right, decision)
-        ),
+        groups.length === 1
+          ? orElse({ mode: "consume", tiers }, take(tiers, counted), counted)
+          : Effect.map(consumeGroups(tiers, groups), counted),
         "rateLimiter.consumeAll",
-        attributes(tiers.right),
+        attributes(tiers),
         outcome
       )
     },
     check: (policy, id, options) =>
       withTiers("check", policy, id, options, (tiers) => {
         const call = { mode: "check", tiers } as const
-        return orElse(call, ask(call), (decision) => decision)
+        return orElse(call, ask(call), identity)
       }),
     count: (policy, id, options) =>
       withTiers(

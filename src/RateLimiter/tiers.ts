@@ -33,13 +33,12 @@ export interface Rate {
   /** What its keys begin with. */
   readonly prefix: string
   readonly decisions: metrics.Decisions
+  /** What is asked for when nothing else is said. */
+  readonly usual: Amounts
 }
 
-/** A policy for an identifier. */
-export interface Tier {
-  readonly rate: Rate
-  readonly id: string
-  readonly key: string
+/** What a use takes, and of what. */
+export interface Amounts {
   readonly cost: number
   /** In force. */
   readonly limit: number
@@ -48,7 +47,19 @@ export interface Tier {
   /** For a bucket with the limit of the policy, in ticks: how much is used, and the highest level that leaves room for it. */
   readonly use: number
   readonly most: number
+  /** The same as scripts get them. */
+  readonly useText: string
+  readonly mostText: string
 }
+
+/** A policy for an identifier. */
+export interface Tier extends Amounts {
+  readonly rate: Rate
+  readonly id: string
+  readonly key: string
+}
+
+export const isTier = (tier: Tier | RedisInputError): tier is Tier => "rate" in tier
 
 const MOST = 1_000_000_000
 
@@ -93,6 +104,13 @@ const prefixOf = (kind: Kind, { burst, limit, name }: Policy, window: number): s
     name.replace(reserved, encodeURIComponent)
   }:`
 
+const amountsOf = (declared: number | undefined, one: number, cost: number, limit: number): Amounts => {
+  const burst = declared ?? limit
+  const use = cost * one
+  const most = (burst - cost) * one
+  return { cost, limit, burst, use, most, useText: String(use), mostText: String(most) }
+}
+
 const checked = (policy: Policy): Either.Either<Rate, RedisInputError> => {
   const operation = "RateLimiter.policy"
   const refuse = (field: string, expected: string, actual: unknown) =>
@@ -136,6 +154,7 @@ const checked = (policy: Policy): Either.Either<Rate, RedisInputError> => {
   const kind = algorithm === "sliding-window" && limit <= EXACT ? "l" : kinds[algorithm]
   const one = Math.max(1, Math.floor(window / limit + 0.5))
   return Either.right({
+    usual: amountsOf(burst, one, 1, limit),
     policy,
     kind,
     limit,
@@ -174,42 +193,42 @@ export const keyOf = ({ prefix }: Rate, id: string): string =>
     ? `${prefix}#{${createHash("sha256").update(id).digest("base64url")}}`
     : `${prefix}{${/[%}]/.test(id) ? id.replace(/[%}]/g, encodeURIComponent) : id}}`
 
+const tierWith = (
+  rate: Rate,
+  id: string,
+  { burst, cost, limit, most, mostText, use, useText }: Amounts
+): Tier => ({ rate, id, key: keyOf(rate, id), cost, limit, burst, use, most, useText, mostText })
+
 export const tierOf = (
   operation: string,
   policy: Policy,
   id: string,
   options: ConsumeOptions | undefined
-): Either.Either<Tier, RedisInputError> => {
+): Tier | RedisInputError => {
   const resolved = rateOf(policy)
-  if (Either.isLeft(resolved)) return Either.left(resolved.left)
+  if (Either.isLeft(resolved)) return resolved.left
   const rate = resolved.right
   const bad = checkKey(operation, id, "id")
-  if (bad !== undefined) return Either.left(bad)
-  const { cost = 1, limit = rate.limit } = options ?? {}
-  if (!isCount(cost)) return Either.left(inputError(operation, "cost", COUNT, cost))
+  if (bad !== undefined) return bad
+  if (options === undefined) return tierWith(rate, id, rate.usual)
+  const { cost = 1, limit = rate.limit } = options
+  if (!isCount(cost)) return inputError(operation, "cost", COUNT, cost)
   if (limit !== rate.limit) {
-    if (!isCount(limit)) return Either.left(inputError(operation, "limit", COUNT, limit))
+    if (!isCount(limit)) return inputError(operation, "limit", COUNT, limit)
     if (limit > rate.window) {
-      return Either.left(inputError(operation, "limit", "at most one for each microsecond of the window", limit))
+      return inputError(operation, "limit", "at most one for each microsecond of the window", limit)
     }
     if (rate.kind === "l" && limit > MOST_EXACT) {
-      return Either.left(
-        inputError(operation, "limit", `at most ${MOST_EXACT}, for a policy whose limit is at most ${EXACT}`, limit)
+      return inputError(
+        operation,
+        "limit",
+        `at most ${MOST_EXACT}, for a policy whose limit is at most ${EXACT}`,
+        limit
       )
     }
     if (rate.burst !== undefined && rate.burst / limit * rate.window > HUNDRED_YEARS) {
-      return Either.left(inputError(operation, "limit", "one by which the burst is there again in 100 years", limit))
+      return inputError(operation, "limit", "one by which the burst is there again in 100 years", limit)
     }
   }
-  const { burst = limit, one } = rate
-  return Either.right({
-    rate,
-    id,
-    key: keyOf(rate, id),
-    cost,
-    limit,
-    burst,
-    use: cost * one,
-    most: (burst - cost) * one
-  })
+  return tierWith(rate, id, amountsOf(rate.burst, rate.one, cost, limit))
 }

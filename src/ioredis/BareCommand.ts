@@ -27,6 +27,11 @@ interface Base {
 
 const Base = Command as unknown as new(name: string, args: [], options: ReplyOptions) => Base
 
+const lengths: ReadonlyArray<string> = Array.from({ length: 1024 }, (_, bytes) => `\r\n$${bytes}\r\n`)
+
+/** What stands between an argument of so many bytes and the one before it. Each text that is put together is garbage. */
+const before = (bytes: number): string => lengths[bytes] ?? `\r\n$${bytes}\r\n`
+
 class BareCommand<Request> extends Base {
   constructor(
     name: string,
@@ -65,13 +70,13 @@ class BareCommand<Request> extends Base {
 
   override toWritable(socket: object): string | Buffer {
     const { args, name } = this
-    let text = `*${args.length + 1}\r\n$${Buffer.byteLength(name)}\r\n${name}\r\n`
+    let text = `*${args.length + 1}` + before(Buffer.byteLength(name)) + name
     for (const arg of args) {
       if (typeof arg === "string") {
-        text += `$${Buffer.byteLength(arg)}\r\n${arg}\r\n`
+        text += before(Buffer.byteLength(arg)) + arg
       } else if (typeof arg === "number") {
         const digits = String(arg)
-        text += `$${digits.length}\r\n${digits}\r\n`
+        text += before(digits.length) + digits
       } else {
         // A copy, because numbers become texts in place.
         this.args = [...args]
@@ -79,7 +84,7 @@ class BareCommand<Request> extends Base {
         return super.toWritable(socket)
       }
     }
-    return text
+    return text + "\r\n"
   }
 }
 
