@@ -13,7 +13,7 @@ import { lockAcquired, lockNotAcquired, lockWaitSeconds } from "../internal/metr
 import type { Connection, Executor, Service as Client } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import * as Held from "./Held.js"
-import type { Claim, Lease, Leases } from "./Leases.js"
+import type { Lease, Leases } from "./Leases.js"
 import { type LockLost, LockNotAcquired } from "./LockError.js"
 import * as Waiters from "./Waiters.js"
 
@@ -122,23 +122,13 @@ export const settingsOf = (
   })
 }
 
-/** Something to take, and how it is asked for. */
-export interface Candidate {
-  readonly claim: Claim
-  readonly settings: Settings
-  /** One of its keys, by which its server is found. */
-  readonly key: string
-  /** Asks once; joins the queue when it is to wait. */
-  readonly attempt: (executor: Executor, wait: boolean) => Effect.Effect<Lease | Waiters.Busy, RedisError>
-}
-
 export interface Acquisition extends Handing {
   /**
    * Takes it, or fails with nothing left behind. It must be run where nothing can be interrupted; `restore` marks the
    * steps that may be.
    */
   readonly take: (
-    candidate: Candidate,
+    candidate: Waiters.Candidate,
     restore: Held.Restore
   ) => Effect.Effect<readonly [Lease], LockNotAcquired | RedisError>
 }
@@ -186,13 +176,6 @@ type Outcome =
 const allTrue = (answers: ReadonlyArray<boolean>): boolean => answers.every(Boolean)
 
 export const handing = (leases: Leases): Handing => {
-  /**
-   * Whether it was still held. When the server can't say, the lease bounds how long it stays, and the work that is done
-   * keeps its own result.
-   */
-  const giveBack = <E>(lease: Lease<E>): Effect.Effect<boolean> =>
-    Effect.catchAll(leases.release(lease), () => Effect.as(leases.abandon(lease.claim), true))
-
   const abandonAll = (held: ReadonlyArray<Lease<unknown>>): Effect.Effect<void> =>
     Effect.forEach(held, ({ claim }) => leases.abandon(claim), { discard: true })
 
@@ -203,15 +186,28 @@ export const handing = (leases: Leases): Handing => {
       return Effect.as(abandonAll(held.filter((_, i) => Either.isLeft(answers[i]!))), lost)
     })
 
+  /**
+   * What follows is told whether it was still held. When the server can't say, the lease bounds how long it stays, and the
+   * work that is done keeps its own result.
+   */
+  const giveBack = <E, A, F>(
+    lease: Lease<E>,
+    end: (isHeld: boolean) => Effect.Effect<A, F>
+  ): Effect.Effect<A, F> =>
+    Effect.matchEffect(leases.release(lease), {
+      onFailure: () => Effect.zipRight(leases.abandon(lease.claim), end(true)),
+      onSuccess: end
+    })
+
   /** How the work ended, unless that is not known for sure. */
   const endWith = <A, E>(
     held: ReadonlyArray<Lease<unknown>>,
     exit: Exit.Exit<A, E>
   ): Effect.Effect<A, E | LockLost> => {
     const end = (lost: Lease<unknown> | undefined): Effect.Effect<A, E | LockLost> =>
-      lost === undefined || Exit.isFailure(exit) ? exit : Effect.fail(Held.lostError(lost, "taken"))
+      lost === undefined || Exit.isFailure(exit) ? exit : Exit.fail(Held.lostError(lost, "taken"))
     return held.length === 1
-      ? Effect.flatMap(giveBack(held[0]!), (isHeld) => end(isHeld ? undefined : held[0]))
+      ? giveBack(held[0]!, (isHeld) => end(isHeld ? undefined : held[0]))
       : Effect.flatMap(giveBackAll(held), end)
   }
 
@@ -237,25 +233,26 @@ export const handing = (leases: Leases): Handing => {
       ),
     using: (effect, enter) =>
       Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(enter(restore), (held) =>
-          Effect.matchCauseEffect(Held.protect(held, effect, restore), {
-            onFailure: (cause) => endWith(held, Exit.failCause(cause)),
-            onSuccess: (value) => endWith(held, Exit.succeed(value))
-          }))
+        Effect.flatMap(enter(restore), (held) => Held.protect(held, effect, restore, (exit) => endWith(held, exit)))
       )
   }
 }
 
 export const make = (client: Client, leases: Leases, waiters: Waiters.Waiters): Acquisition => {
+  const once = (candidate: Waiters.Candidate, executor: Executor): Effect.Effect<Lease | Waiters.Busy, RedisError> => {
+    const sent = leases.now()
+    return Effect.map(candidate.ask(executor, false), (answer) => Waiters.accept(leases, candidate, answer, sent))
+  }
+
   const poll = (
-    candidate: Candidate,
+    candidate: Waiters.Candidate,
     executor: Executor,
     schedule: Schedule.Schedule<unknown, LockNotAcquired>
   ): Effect.Effect<Waiters.Outcome, RedisError> =>
     Effect.flatMap(Schedule.driver(schedule), (driver) => {
       const timeout = candidate.settings.waitTimeout
       const start = leases.now()
-      const attempt = Effect.suspend(() => candidate.attempt(executor, false))
+      const attempt = Effect.suspend(() => once(candidate, executor))
       const next: Effect.Effect<Waiters.Outcome, RedisError> = Effect.flatMap(attempt, (result) => {
         const waited = leases.now() - start
         if (leases.isLease(result)) return Effect.succeed({ _tag: "Taken", lease: result, waited })
@@ -275,17 +272,20 @@ export const make = (client: Client, leases: Leases, waiters: Waiters.Waiters): 
       ? { _tag: "Taken", lease: result, waited: 0 }
       : { _tag: "TimedOut", last: result, waited: 0 }
 
-  const outcomeWith = (candidate: Candidate, executor: Executor): Effect.Effect<Waiters.Outcome, RedisError> => {
-    const { attempt, claim, settings } = candidate
+  const outcomeWith = (
+    candidate: Waiters.Candidate,
+    executor: Executor
+  ): Effect.Effect<Waiters.Outcome, RedisError> => {
+    const { settings } = candidate
     return settings.retry !== undefined
       ? poll(candidate, executor, settings.retry)
       : settings.waitTimeout === 0
-      ? Effect.map(attempt(executor, false), outcomeOf)
-      : waiters.wait(claim.owner, settings.waitTimeout, () => attempt(executor, true))
+      ? Effect.map(once(candidate, executor), outcomeOf)
+      : waiters.wait(candidate, executor)
   }
 
   /** `WAIT` is about the writes of its own connection, and holds up all others on it. */
-  const replicated = (candidate: Candidate): Effect.Effect<Outcome, RedisError> =>
+  const replicated = (candidate: Waiters.Candidate): Effect.Effect<Outcome, RedisError> =>
     Effect.scoped(
       Effect.flatMap(client.reserve({ key: candidate.key }), (connection: Connection) =>
         Effect.flatMap(outcomeWith(candidate, connection), (outcome): Effect.Effect<Outcome, RedisError> => {

@@ -10,7 +10,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import * as FiberRefs from "effect/FiberRefs"
-import * as Option from "effect/Option"
+import { identity } from "effect/Function"
 import * as Runtime from "effect/Runtime"
 import { positiveMillis } from "../internal/input.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
@@ -74,29 +74,30 @@ const inside: FiberRef.FiberRef<Inside | undefined> = FiberRef.unsafeMake<Inside
   join: (mine) => mine
 })
 
-/** The leases that the calling fiber is inside of and still holds, innermost first, until one is accepted. */
+/** The leases that a fiber is inside of and still holds, innermost first, until one is accepted. */
 export const findInside = <E = RedisError>(
+  fiber: Fiber.RuntimeFiber<unknown, unknown>,
   leases: Leases,
   accept: (lease: Lease<unknown>) => boolean
-): Effect.Effect<Lease<E> | undefined> =>
-  Effect.withFiberRuntime((fiber) => {
-    for (let at = fiber.getFiberRef(inside); at !== undefined; at = at.outer) {
-      const { lease } = at
-      if (lease.leases === leases && lease.active && accept(lease) && leases.lossOf(lease) === undefined) {
-        // It is of the kind that was accepted, and fails as that does.
-        return Exit.succeed(lease as Lease<E>)
-      }
+): Lease<E> | undefined => {
+  for (let at = fiber.getFiberRef(inside); at !== undefined; at = at.outer) {
+    const { lease } = at
+    if (lease.leases === leases && lease.active && accept(lease) && leases.lossOf(lease) === undefined) {
+      // It is of the kind that was accepted, and fails as that does.
+      return lease as Lease<E>
     }
-    return Exit.succeed(undefined)
-  })
+  }
+  return undefined
+}
 
 /** Whether a fiber has set no reference of its own, so that whoever joins it inherits nothing. */
-const isSame = (now: FiberRefs.FiberRefs, atStart: FiberRefs.FiberRefs | undefined): boolean => {
-  if (atStart === undefined) return false
-  for (const [ref, values] of now.locals) {
-    if (atStart.locals.get(ref) !== values && ref !== FiberRef.currentRuntimeFlags) return false
-  }
-  return true
+const isSame = (now: FiberRefs.FiberRefs, atStart: FiberRefs.FiberRefs): boolean => {
+  let same = true
+  // An iterator makes a pair for each of them.
+  now.locals.forEach((values, ref) => {
+    if (atStart.locals.get(ref) !== values && ref !== FiberRef.currentRuntimeFlags) same = false
+  })
+  return same
 }
 
 export const lostError = (lease: Lease<unknown>, reason: Loss): LockLost =>
@@ -110,52 +111,61 @@ const lossOf = (held: ReadonlyArray<Lease<unknown>>): LockLost | undefined => {
   return undefined
 }
 
+/** How the work ended, or that the lease was lost. A failure of its own stays what it is. */
+const settle = <A, E>(held: ReadonlyArray<Lease<unknown>>, exit: Exit.Exit<A, E>): Exit.Exit<A, E | LockLost> => {
+  const loss = lossOf(held)
+  return loss !== undefined &&
+      (Exit.isSuccess(exit) || (held.some((lease) => lease.interrupted) && Cause.isInterruptedOnly(exit.cause)))
+    ? Exit.fail(loss)
+    : exit
+}
+
 /**
- * Runs the effect on a fiber of its own, so that losing one of the leases interrupts it and nothing else. The fiber
- * starts at once: an effect that never waits is done when it has started.
+ * Runs the effect on a fiber of its own, so that losing one of the leases interrupts it and nothing else: whoever is
+ * interrupted interrupts all that it has started, also before it took the lock. The fiber starts at once: an effect that
+ * never waits is done when it has started.
+ *
+ * It is run where nothing can be interrupted; `end` gets how the work ended.
  */
-export const protect = <A, E, R>(
+export const protect = <A, E, R, B, F>(
   held: ReadonlyArray<Lease<unknown>>,
   effect: Effect.Effect<A, E, R>,
-  restore: Restore
-): Effect.Effect<A, E | LockLost, R> =>
-  Effect.withFiberRuntime<A, E | LockLost, R>((parent, status) => {
-    const runtime = Runtime.make({
-      context: parent.getFiberRef(FiberRef.currentContext) as Context.Context<R>,
+  restore: Restore,
+  end: (exit: Exit.Exit<A, E | LockLost>) => Effect.Effect<B, F>
+): Effect.Effect<B, F, R> =>
+  Effect.withFiberRuntime<B, F, R>((parent, status) => {
+    let chain = parent.getFiberRef(inside)
+    for (const lease of held) chain = { lease, outer: chain }
+    // The child goes on with the references of its parent as they are. Those of a runtime would be copied once more.
+    let atStart = parent.getFiberRefs()
+    const runtime = Runtime.make<R>({
+      context: parent.currentContext as Context.Context<R>,
       runtimeFlags: status.runtimeFlags,
-      fiberRefs: parent.getFiberRefs()
+      fiberRefs: FiberRefs.empty()
     })
-    let atStart: FiberRefs.FiberRefs | undefined
     const child = Runtime.runFork(runtime, restore(effect), {
-      updateRefs: (refs, fiberId) => {
-        let chain = Option.getOrUndefined(FiberRefs.get(refs, inside))
-        for (const lease of held) chain = { lease, outer: chain }
-        return atStart = FiberRefs.updateAs(refs, { fiberId, fiberRef: inside, value: chain })
-      }
+      updateRefs: (_, fiberId) => atStart = FiberRefs.updateAs(atStart, { fiberId, fiberRef: inside, value: chain })
     })
-    const settle = (exit: Exit.Exit<A, E>): Effect.Effect<A, E | LockLost> => {
-      const loss = lossOf(held)
-      if (loss === undefined) return exit
-      // A failure of its own stays what it is.
-      return Exit.isSuccess(exit) || (held.some((lease) => lease.interrupted) && Cause.isInterruptedOnly(exit.cause))
-        ? Effect.fail(loss)
-        : exit
-    }
     const done = child.unsafePoll()
     if (done !== null) {
-      return isSame(child.getFiberRefs(), atStart)
-        ? settle(done)
-        : Effect.zipRight(Fiber.inheritAll(child), settle(done))
+      const settled = end(settle(held, done))
+      return isSame(child.getFiberRefs(), atStart) ? settled : Effect.zipRight(Fiber.inheritAll(child), settled)
     }
     for (const lease of held) lease.leases.interruptOnLoss(lease, child)
     return Effect.flatMap(
       Effect.exit(Effect.onInterrupt(restore(Fiber.join(child)), () => Fiber.interrupt(child))),
       (exit) => {
         for (const lease of held) lease.fibers?.delete(child)
-        return settle(exit)
+        return end(settle(held, exit))
       }
     )
   })
+
+/** The same for those who hold something already, and go on holding it. */
+const protecting =
+  (held: ReadonlyArray<Lease<unknown>>) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | LockLost, R> =>
+    Effect.uninterruptibleMask((restore) => protect(held, effect, restore, identity))
 
 /** Leases that are held together, as their users see them. */
 export const makeAll = (held: ReadonlyArray<Lease>, release: Effect.Effect<boolean, RedisError>): HeldAll => {
@@ -166,7 +176,7 @@ export const makeAll = (held: ReadonlyArray<Lease>, release: Effect.Effect<boole
     lost: Effect.raceAll(held.map(lostOf)),
     isHeld: Effect.sync(() => remaining() > 0),
     remaining: Effect.sync(() => Duration.millis(remaining())),
-    protect: (effect) => Effect.uninterruptibleMask((restore) => protect(held, effect, restore)),
+    protect: protecting(held),
     extend: (length) => {
       const millis = positiveMillis("Lock.extend", "lease", length)
       return Either.isLeft(millis)
@@ -196,7 +206,7 @@ export const make = <E>(lease: Lease<E>, release: Effect.Effect<boolean, E>): He
   lost: lostOf(lease),
   isHeld: Effect.sync(() => remainingOf(lease) > 0),
   remaining: Effect.sync(() => Duration.millis(remainingOf(lease))),
-  protect: (effect) => Effect.uninterruptibleMask((restore) => protect([lease], effect, restore)),
+  protect: protecting([lease]),
   extend: (length) => {
     const millis = positiveMillis("Lock.extend", "lease", length)
     return Either.isLeft(millis) ? Effect.fail(millis.left) : extendTo(lease, millis.right)

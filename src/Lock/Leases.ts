@@ -88,7 +88,10 @@ export interface Leases {
     renew: boolean,
     sent: number
   ) => Lease<E> | undefined
-  /** Whether it was still held. Nothing is sent as long as its holder has taken it more than once. */
+  /**
+   * Whether it was still held. Nothing is sent as long as its holder has taken it more than once. It counts as given back
+   * from the call on, whatever becomes of the effect.
+   */
   readonly release: <E>(lease: Lease<E>) => Effect.Effect<boolean, E>
   /** The same for several of one authority, together. */
   readonly releaseAll: <E>(
@@ -271,19 +274,16 @@ export const make: Effect.Effect<Leases, never, Scope.Scope> = Effect.gen(functi
       return lease
     },
     release: (lease) =>
-      Effect.suspend(() =>
-        isLast(lease) ? lease.claim.authority.release(lease.claim) : Effect.succeed(lease.loss === undefined)
-      ),
-    releaseAll: <E>(all: ReadonlyArray<Lease<E>>) =>
-      Effect.suspend(() => {
-        const last = all.filter(isLast)
-        const answersOf = (answers: ReadonlyArray<Either.Either<boolean, E>>) =>
-          all.map((lease) => answers[last.indexOf(lease)] ?? Either.right(lease.loss === undefined))
-        const [first] = last
-        return first === undefined
-          ? Effect.succeed(answersOf([]))
-          : Effect.map(first.claim.authority.releaseAll(last.map(({ claim }) => claim)), answersOf)
-      }),
+      isLast(lease) ? lease.claim.authority.release(lease.claim) : Effect.succeed(lease.loss === undefined),
+    releaseAll: <E>(all: ReadonlyArray<Lease<E>>) => {
+      const last = all.filter(isLast)
+      const answersOf = (answers: ReadonlyArray<Either.Either<boolean, E>>) =>
+        all.map((lease) => answers[last.indexOf(lease)] ?? Either.right(lease.loss === undefined))
+      const [first] = last
+      return first === undefined
+        ? Effect.succeed(answersOf([]))
+        : Effect.map(first.claim.authority.releaseAll(last.map(({ claim }) => claim)), answersOf)
+    },
     abandon: (claim) =>
       Effect.suspend(() => {
         // It may have been taken a moment before its taker was interrupted.

@@ -7,6 +7,8 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -14,7 +16,7 @@ import type * as Scope from "effect/Scope"
 import { checkKey, inputError, positiveMillis } from "../internal/input.js"
 import { mayPass } from "../internal/mayPass.js"
 import { withSpan } from "../internal/telemetry.js"
-import type { Executor, RedisClient } from "../RedisClient.js"
+import type { RedisClient } from "../RedisClient.js"
 import type { RedisError, RedisInputError } from "../RedisError.js"
 import { layer as testServer, type RedisTestServer } from "../RedisTestServer.js"
 import { type Enter, notAcquired, type Options, type Settings, settingsOf } from "./Acquisition.js"
@@ -23,7 +25,7 @@ import * as Leases from "./Leases.js"
 import { FencingTokenRejected, type LockLost, type LockNotAcquired } from "./LockError.js"
 import { layer as processLayer, LockProcess, make as makeProcess } from "./LockProcess.js"
 import * as scripts from "./scripts.js"
-import { type Busy, NOBODY } from "./Waiters.js"
+import { NOBODY } from "./Waiters.js"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Models
@@ -160,10 +162,7 @@ export const fenceLua: string = scripts.fenceLua
 // Constructors
 // ---------------------------------------------------------------------------------------------------------------------
 
-interface Claim extends Leases.Claim, scripts.Owner {
-  readonly fair: boolean
-  readonly notices: scripts.Notices
-}
+interface Claim extends Leases.Claim, scripts.Waiter {}
 
 const makeShared: Effect.Effect<Service, never, LockProcess> = Effect.gen(function*() {
   const { acquisition, client, leases, notices } = yield* LockProcess
@@ -182,40 +181,24 @@ const makeShared: Effect.Effect<Service, never, LockProcess> = Effect.gen(functi
     notices
   })
 
-  /** One attempt. An answer that took as long as the lease is worth nothing. */
-  const attempt = (
-    executor: Executor,
-    claim: Claim,
-    { fair, lease, renew }: Settings,
-    wait: boolean
-  ): Effect.Effect<Leases.Lease | Busy, RedisError> => {
-    const sent = leases.now()
-    return Effect.map(
-      executor.eval(scripts.acquire, claim.keys, claim.owner, lease, wait, fair, notices),
-      (reply) =>
-        typeof reply === "number"
-          ? leases.add(claim, reply, lease, renew, sent) ?? { holder: claim.owner, remaining: 0, tooLate: true }
-          : { holder: reply.holder, remaining: reply.remaining, tooLate: false }
-    )
-  }
-
   const take = (claim: Claim, settings: Settings, restore: Restore) =>
     acquisition.take({
       claim,
       settings,
       key: claim.keys[0]!,
-      attempt: (executor, wait) => attempt(executor, claim, settings, wait)
+      ask: (executor, wait) => executor.eval(scripts.acquire, claim, settings.lease, wait)
     }, restore)
 
-  const find = (name: string): Effect.Effect<Leases.Lease | undefined> =>
-    findInside(leases, ({ claim }) => claim.name === name && claim.authority === authority)
+  const find = (fiber: Fiber.RuntimeFiber<unknown, unknown>, name: string): Leases.Lease | undefined =>
+    findInside(fiber, leases, ({ claim }) => claim.name === name && claim.authority === authority)
 
   /** The same lock once more when the fiber is inside of it already, and else the lock. */
   const enter = (name: string, settings: Settings): Enter<readonly [Leases.Lease]> => (restore) =>
-    Effect.flatMap(find(name), (lease) => {
+    Effect.withFiberRuntime((fiber) => {
+      const lease = find(fiber, name)
       if (lease !== undefined) {
         lease.depth++
-        return Effect.succeed([lease] as const)
+        return Exit.succeed([lease] as const)
       }
       return take(claimOf(name, leases.nextOwner(), settings), settings, restore)
     })
@@ -281,7 +264,8 @@ const makeShared: Effect.Effect<Service, never, LockProcess> = Effect.gen(functi
   /** Those that the fiber is inside of once more, and the others. */
   const enterAll =
     (names: ReadonlyArray<string>, settings: Settings): Enter<ReadonlyArray<Leases.Lease>> => (restore) =>
-      Effect.flatMap(Effect.forEach(names, find), (found) => {
+      Effect.withFiberRuntime((fiber) => {
+        const found = names.map((name) => find(fiber, name))
         const owner = leases.nextOwner()
         const missing = names.filter((_, i) => found[i] === undefined)
         const claims = missing.map((name) => claimOf(name, owner, settings))
@@ -384,7 +368,9 @@ const makeShared: Effect.Effect<Service, never, LockProcess> = Effect.gen(functi
     withLock: withLockService,
     withLocks: withLocksService,
     fencingToken: (name) =>
-      Effect.map(find(name), (lease) => Option.map(Option.fromNullable(lease), ({ token }) => token)),
+      Effect.withFiberRuntime((fiber) =>
+        Exit.succeed(Option.map(Option.fromNullable(find(fiber, name)), ({ token }) => token))
+      ),
     isLocked: (name) =>
       checked("Lock.isLocked", name, (keys) => Effect.map(client.eval(scripts.inspect, keys), Option.isSome)),
     ttl: (name) => Effect.map(inspect(name), Option.map((info) => info.remaining)),

@@ -73,14 +73,7 @@ export const make = (
         claim,
         settings,
         key: claim.keys[0]!,
-        attempt: (executor, wait) => {
-          const sent = leases.now()
-          return Effect.map(executor.eval(scripts.acquire, claim, settings.lease, wait), (reply) =>
-            typeof reply === "number"
-              ? leases.add(claim, reply, settings.lease, settings.renew, sent) ??
-                { holder: scripts.withoutWeight(claim.owner), remaining: 0, tooLate: true }
-              : { holder: reply.holder, remaining: reply.remaining, tooLate: false })
-        }
+        ask: (executor, wait) => executor.eval(scripts.acquire, claim, settings.lease, wait)
       }, restore),
     isOwn: (claim) => claim.authority === authority,
     inUse: (name) => client.eval(scripts.inUse, keysOf(name)),

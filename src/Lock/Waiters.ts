@@ -5,21 +5,40 @@
  * after this time whether the one before you came). They only save time: whoever hears nothing asks again by itself.
  */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import * as Alarm from "../internal/alarm.js"
 import { mayPass } from "../internal/mayPass.js"
-import type { Gap, Message, Service as RedisClient } from "../RedisClient.js"
+import type { Executor, Gap, Message, Service as RedisClient } from "../RedisClient.js"
 import type { RedisError } from "../RedisError.js"
-import type { Lease, Leases } from "./Leases.js"
+import type { Settings } from "./Acquisition.js"
+import type { Claim, Lease, Leases } from "./Leases.js"
 import * as scripts from "./scripts.js"
 
 interface Waiter {
+  readonly candidate: Candidate
+  readonly executor: Executor
+  readonly start: number
+  readonly end: number
   /** Something came while it was not listening. */
   heard: boolean
   /** When it asks again by itself. */
   retryAt: number
   resume: ((woken: Effect.Effect<void>) => void) | undefined
+}
+
+/** The fencing token, or who has what was asked for and for how many milliseconds more. */
+export type Answer = number | { readonly holder: string; readonly remaining: number }
+
+/** Something to take, and how it is asked for. */
+export interface Candidate {
+  readonly claim: Claim
+  readonly settings: Settings
+  /** One of its keys, by which its server is found. */
+  readonly key: string
+  /** Asks once; joins the queue when it is to wait. */
+  readonly ask: (executor: Executor, wait: boolean) => Effect.Effect<Answer, RedisError>
 }
 
 /** Why an attempt was in vain. */
@@ -40,16 +59,28 @@ export type Outcome =
 
 export interface Waiters {
   /**
-   * Attempts until the lock is taken or the time is over. Failures of the connection are a reason to go on until then.
-   * The waiter is there from the call on; whoever calls it says with `leave` when it is over, however it ended.
+   * Asks until the lock is taken or the time is over. Failures of the connection are a reason to go on until then. The
+   * waiter is there from the call on; whoever calls it says with `leave` when it is over, however it ended.
    */
-  readonly wait: (
-    owner: string,
-    timeout: number,
-    attempt: () => Effect.Effect<Lease | Busy, RedisError>
-  ) => Effect.Effect<Outcome, RedisError>
+  readonly wait: (candidate: Candidate, executor: Executor) => Effect.Effect<Outcome, RedisError>
   readonly leave: (owner: string) => void
 }
+
+/**
+ * What comes of an answer to a question sent at `sent`. One that took as long as the lease is worth nothing.
+ *
+ * Owners of permits say behind `/` how many they want.
+ */
+export const accept = (
+  leases: Leases,
+  { claim, settings: { lease, renew } }: Candidate,
+  answer: Answer,
+  sent: number
+): Lease | Busy =>
+  typeof answer === "number"
+    ? leases.add(claim, answer, lease, renew, sent) ??
+      { holder: claim.owner.replace(/\/.*/, ""), remaining: 0, tooLate: true }
+    : { holder: answer.holder, remaining: answer.remaining, tooLate: false }
 
 /** How long nobody asks again without having heard anything, in milliseconds. */
 const QUIET = 5000
@@ -119,44 +150,47 @@ export const make = (client: RedisClient, leases: Leases): Effect.Effect<Waiters
         alarm.ringBy(retryAt)
       })
 
-    const wait: Waiters["wait"] = (owner, timeout, attempt) => {
-      const start = alarm.now()
-      const end = start + timeout
-      const waiter: Waiter = { heard: false, retryAt: Infinity, resume: undefined }
-
-      const again = (last: Busy | RedisError, delay: number): Effect.Effect<Outcome, RedisError> => {
-        const time = alarm.now()
-        if (time < end) {
-          return Effect.flatMap(
-            listen(waiter, Math.min(end, time + delay)),
-            () => alarm.now() < end || waiter.heard ? next() : again(last, 0)
-          )
-        }
-        return "tooLate" in last
-          ? Effect.succeed({ _tag: "TimedOut", last, waited: time - start })
-          : Effect.fail(last)
+    const again = (waiter: Waiter, last: Busy | RedisError, delay: number): Effect.Effect<Outcome, RedisError> => {
+      const { end, start } = waiter
+      const time = alarm.now()
+      if (time < end) {
+        return Effect.flatMap(
+          listen(waiter, Math.min(end, time + delay)),
+          () => alarm.now() < end || waiter.heard ? ask(waiter) : again(waiter, last, 0)
+        )
       }
+      return "tooLate" in last
+        ? Effect.succeed({ _tag: "TimedOut", last, waited: time - start })
+        : Effect.fail(last)
+    }
 
-      const next = (): Effect.Effect<Outcome, RedisError> => {
-        // What arrives while the attempt is underway belongs to the wait after it.
-        waiter.heard = false
-        return Effect.matchEffect(attempt(), {
-          onFailure: (error) =>
-            mayPass(error)
-              ? again(error, 100 + 100 * leases.jitter())
-              : Effect.fail(error),
-          onSuccess: (result) => {
-            if (leases.isLease(result)) {
-              return Effect.succeed({ _tag: "Taken", lease: result, waited: alarm.now() - start })
-            }
-            const remaining = result.remaining >= 0 ? Math.min(result.remaining, QUIET) : QUIET
-            return again(result, 5 + remaining * (1 + 0.1 * leases.jitter()))
+    const ask = (waiter: Waiter): Effect.Effect<Outcome, RedisError> => {
+      const { candidate, executor, start } = waiter
+      // What arrives while the question is underway belongs to the wait after it.
+      waiter.heard = false
+      const sent = alarm.now()
+      return Effect.matchEffect(candidate.ask(executor, true), {
+        onFailure: (error) =>
+          mayPass(error)
+            ? again(waiter, error, 100 + 100 * leases.jitter())
+            : Effect.fail(error),
+        onSuccess: (answer) => {
+          const result = accept(leases, candidate, answer, sent)
+          if (leases.isLease(result)) {
+            return Exit.succeed({ _tag: "Taken", lease: result, waited: alarm.now() - start })
           }
-        })
-      }
+          const remaining = result.remaining >= 0 ? Math.min(result.remaining, QUIET) : QUIET
+          return again(waiter, result, 5 + remaining * (1 + 0.1 * leases.jitter()))
+        }
+      })
+    }
 
-      waiters.set(owner, waiter)
-      return subscribed ? next() : Effect.flatMap(subscribe, next)
+    const wait: Waiters["wait"] = (candidate, executor) => {
+      const start = alarm.now()
+      const end = start + candidate.settings.waitTimeout
+      const waiter: Waiter = { candidate, executor, start, end, heard: false, retryAt: Infinity, resume: undefined }
+      waiters.set(candidate.claim.owner, waiter)
+      return subscribed ? ask(waiter) : Effect.flatMap(subscribe, () => ask(waiter))
     }
 
     return { wait, leave: (owner) => void waiters.delete(owner) }

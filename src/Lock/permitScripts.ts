@@ -19,6 +19,7 @@ import * as Either from "effect/Either"
 import type { Reply } from "../RedisClient.js"
 import * as RedisScript from "../RedisScript.js"
 import { DAY, flag, keyOf, nextToken, type Notices, type Owner, queueing, TURN } from "./scripts.js"
+import type { Answer } from "./Waiters.js"
 
 /** An owner of permits, or one who asks for some. */
 export interface PermitOwner extends Owner {
@@ -47,7 +48,7 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)`
 /** KEYS holders, leases, queue, fence. ARGV owner, limit, …, channel, whether it is a Cluster. */
 const counting = `
 local holders, leases, queue, fence = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local me, asked, channel = ARGV[1], tonumber(ARGV[2]), ARGV[#ARGV - 1]
+local me, asked, channel, cluster = ARGV[1], tonumber(ARGV[2]), ARGV[#ARGV - 1], ARGV[#ARGV] == '1'
 ${serverNow}
 local counts = redis.call('HMGET', holders, 'used', 'limit')
 local used, limit = tonumber(counts[1]) or 0, tonumber(counts[2]) or asked
@@ -148,10 +149,7 @@ end
 purge()
 `
 
-/** How an attempt came out: the token, or whose lease ends first and in how many milliseconds. */
-type Attempt = number | { readonly holder: string; readonly remaining: number }
-
-const attempt = (reply: Reply): Either.Either<Attempt, string> =>
+const answer = (reply: Reply): Either.Either<Answer, string> =>
   typeof reply === "number"
     ? Either.right(reply)
     : Array.isArray(reply) && typeof reply[0] === "number" && typeof reply[1] === "string"
@@ -206,7 +204,7 @@ return { (first[2] or now) - now, first[1] or '/' }`,
     keys,
     args: [owner, String(limit), String(lease), flag(wait), channel, flag(cluster)]
   }),
-  result: attempt
+  result: answer
 })
 
 /**

@@ -15,6 +15,7 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import type { Reply } from "../RedisClient.js"
 import * as RedisScript from "../RedisScript.js"
+import type { Answer } from "./Waiters.js"
 
 const RESERVED = /[%}]/
 
@@ -38,9 +39,7 @@ export const keysOf = (name: string): ReadonlyArray<string> => {
 export const CHANNEL = "lock:process:"
 
 /** How long whoever's turn it is may take to claim the lock, in milliseconds; never longer than its lease. */
-const CLAIM = 2000
-
-export const TURN = String(CLAIM)
+export const TURN = 2000
 
 /** How scripts tell the processes that wait. */
 export interface Notices {
@@ -49,7 +48,17 @@ export interface Notices {
   readonly cluster: boolean
 }
 
+/** Who may wait for a lock. */
+export interface Waiter extends Owner {
+  readonly fair: boolean
+  readonly notices: Notices
+}
+
 export const flag = (value: boolean): string => value ? "1" : "0"
+
+/** One argument for several flags, because arguments are much of what a script costs. */
+const modeOf = (fair: boolean, wait: boolean, cluster: boolean): string =>
+  (fair ? "f" : "") + (wait ? "w" : "") + (cluster ? "c" : "")
 
 /** A day in milliseconds, for how long the last token is remembered. */
 export const DAY = "'86400000'"
@@ -62,11 +71,11 @@ export const nextToken = `
   if token <= seen then token = seen + 1 end
   local text = string.format('%.0f', token)`
 
-/** What the queues of all kinds of locks have in common. The last argument is whether it is a Cluster. */
+/** What the queues of all kinds of locks have in common. `cluster` says whether it is one. */
 export const queueing = `
 -- On a Cluster the server counts only those who listen to itself: nobody is known to be gone.
 local function reaches(owner, channel, message)
-  return redis.call('PUBLISH', channel .. string.match(owner, '^[^:]+'), message) > 0 or ARGV[#ARGV] == '1'
+  return redis.call('PUBLISH', channel .. string.match(owner, '^[^:]+'), message) > 0 or cluster
 end
 
 local function process_of(owner)
@@ -92,7 +101,10 @@ end
 `
 
 /** What has to do with waiters. A script that finds none ends before it. */
-const handing = `${queueing}
+const handing = `
+local function is(flag) return string.find(mode, flag, 1, true) ~= nil end
+local fair, wait, cluster = is('f'), is('w'), is('c')
+${queueing}
 local function read_lock(value)
   return string.match(value, '^(%S+) (%d+)$')
 end
@@ -107,7 +119,7 @@ end
 
 -- Gives the lock to whoever waits longest and can still be reached; frees it when there is nobody.
 -- Returns the token when that is the caller itself.
-local function hand_over(channel, claim, me, lease)
+local function hand_over(me, lease)
   local last = redis.call('GET', fence)
   local missed = last and string.match(last, ' (%S+)$')
   -- It was somebody's turn who never came: that process is stopped or gone, and so are its other waiters.
@@ -120,8 +132,8 @@ local function hand_over(channel, claim, me, lease)
     end
     if owner == me then return grant(me, lease, last) end
     if reaches(owner, channel, 'turn ' .. owner) then
-      grant(owner, claim, last, true)
-      watch_turn(channel, claim, process_of(owner) .. ':')
+      grant(owner, ${TURN}, last, true)
+      watch_turn(channel, ${TURN}, process_of(owner) .. ':')
       return nil
     end
     drop(process_of(owner))
@@ -129,7 +141,7 @@ local function hand_over(channel, claim, me, lease)
 end
 
 -- Tells whoever waits longest that the lock is free, and leaves it to whoever comes first.
-local function announce(channel)
+local function announce()
   while true do
     local owner = redis.call('ZRANGE', queue, 0, 0)[1]
     if not owner or reaches(owner, channel, 'turn ' .. owner) then return end
@@ -137,22 +149,19 @@ local function announce(channel)
   end
 end
 
-local function free(channel, claim, fair)
+local function free(fair)
   if redis.call('EXISTS', queue) == 0 then
     redis.call('DEL', lock)
   elseif fair then
-    hand_over(channel, claim)
+    hand_over()
   else
     redis.call('DEL', lock)
-    announce(channel)
+    announce()
   end
 end
 `
 
-/** How an attempt came out: the token, or who holds the lock and for how many milliseconds. */
-type Attempt = number | { readonly holder: string; readonly remaining: number }
-
-const attempt = (reply: Reply): Either.Either<Attempt, string> =>
+const answer = (reply: Reply): Either.Either<Answer, string> =>
   typeof reply === "number"
     ? Either.right(reply)
     : Array.isArray(reply) && typeof reply[0] === "number" && typeof reply[1] === "string"
@@ -162,8 +171,7 @@ const attempt = (reply: Reply): Either.Either<Attempt, string> =>
 /**
  * Takes the lock, claims it when it is the owner's turn, or joins the queue. O(log n) with n waiters.
  *
- * KEYS lock, queue, fence. ARGV owner, lease, claim (milliseconds), whether to wait, whether to be fair, channel, whether
- * it is a Cluster.
+ * KEYS lock, queue, fence. ARGV owner, lease, flags (`f` to be fair, `w` to wait, `c` for a Cluster), channel.
  * Returns the token, or `[milliseconds left, holder]`.
  */
 export const acquire = RedisScript.make({
@@ -180,7 +188,7 @@ if redis.call('EXISTS', lock, queue) == 0 then
   redis.call('SET', lock, me .. ' ' .. text, 'PX', lease)
   return token
 end
-local claim, wait, fair, channel = ARGV[3], ARGV[4] == '1', ARGV[5] == '1', ARGV[6]
+local mode, channel = ARGV[3], ARGV[4]
 ${handing}
 local held, last = redis.call('GET', lock), redis.call('GET', fence)
 if held then
@@ -202,22 +210,18 @@ if wait then
   redis.call('PEXPIRE', queue, '60000')
 end
 if not held then
-  local token = hand_over(channel, claim, me, lease)
+  local token = hand_over(me, lease)
   if token then return token end
   held = redis.call('GET', lock)
   if not held then return grant(me, lease, redis.call('GET', fence)) end
 end
 local owner = read_lock(held)
 return { redis.call('PTTL', lock), owner }`,
-  params: (
-    keys: ReadonlyArray<string>,
-    owner: string,
-    lease: number,
-    wait: boolean,
-    fair: boolean,
-    { channel, cluster }: Notices
-  ) => ({ keys, args: [owner, String(lease), TURN, flag(wait), flag(fair), channel, flag(cluster)] }),
-  result: attempt
+  params: ({ fair, keys, notices: { channel, cluster }, owner }: Waiter, lease: number, wait: boolean) => ({
+    keys,
+    args: [owner, String(lease), modeOf(fair, wait, cluster), channel]
+  }),
+  result: answer
 })
 
 /**
@@ -270,14 +274,13 @@ return tokens`,
  * Ends whatever an owner has to do with a name: frees the lock when it holds it, and leaves the queue. O(log n) with n
  * waiters.
  *
- * KEYS lock, queue, fence. ARGV owner, claim, whether to be fair, channel, whether it is a Cluster. Returns whether the
- * owner held the lock.
+ * KEYS lock, queue, fence. ARGV owner, flags, channel, as above. Returns whether the owner held the lock.
  */
 export const release = RedisScript.make({
   name: "lock.release",
   lua: `
 local lock, queue, fence = KEYS[1], KEYS[2], KEYS[3]
-local me, claim, fair, channel = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4]
+local me, mode, channel = ARGV[1], ARGV[2], ARGV[3]
 local held = redis.call('GET', lock)
 local mine = held and string.sub(held, 1, #me + 1) == me .. ' '
 if mine and redis.call('EXISTS', queue) == 0 then
@@ -287,16 +290,11 @@ end
 ${handing}
 if not mine then redis.call('ZREM', queue, me) end
 -- The word that the lock is free may have been for this owner: it goes on to the next.
-if mine or not held then free(channel, claim, fair) end
+if mine or not held then free(fair) end
 return mine and 1 or 0`,
-  params: (
-    { fair, keys, notices: { channel, cluster }, owner }: Owner & {
-      readonly fair: boolean
-      readonly notices: Notices
-    }
-  ) => ({
+  params: ({ fair, keys, notices: { channel, cluster }, owner }: Waiter) => ({
     keys,
-    args: [owner, TURN, flag(fair), channel, flag(cluster)]
+    args: [owner, modeOf(fair, false, cluster), channel]
   }),
   result: RedisScript.boolean
 })
@@ -320,19 +318,20 @@ return 0`,
 /**
  * Frees the lock whoever holds it. O(log n) with n waiters.
  *
- * KEYS lock, queue, fence. ARGV claim, channel, whether it is a Cluster. Returns whether anybody held it.
+ * KEYS lock, queue, fence. ARGV flags, channel, as above. Returns whether anybody held it.
  */
 export const forceRelease = RedisScript.make({
   name: "lock.forceRelease",
   lua: `
 local lock, queue, fence = KEYS[1], KEYS[2], KEYS[3]
+local mode, channel = ARGV[1], ARGV[2]
 ${handing}
 local held = redis.call('EXISTS', lock)
-free(ARGV[2], ARGV[1], true)
+free(fair)
 return held`,
   params: (keys: ReadonlyArray<string>, { channel, cluster }: Notices) => ({
     keys,
-    args: [TURN, channel, flag(cluster)]
+    args: [modeOf(true, false, cluster), channel]
   }),
   result: RedisScript.boolean
 })

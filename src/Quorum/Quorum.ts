@@ -27,6 +27,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -609,8 +610,8 @@ const makeService = (
 
     // --- Service ---
 
-    const find = (name: string): Effect.Effect<Lease | undefined> =>
-      findInside(leases, ({ claim }) => claim.name === name && claim.authority === authority)
+    const find = (fiber: Fiber.RuntimeFiber<unknown, unknown>, name: string): Lease | undefined =>
+      findInside(fiber, leases, ({ claim }) => claim.name === name && claim.authority === authority)
 
     /** The same lock once more when the fiber is inside of it already, and else the lock. */
     const enter = (
@@ -619,10 +620,11 @@ const makeService = (
       options: Options | undefined
     ): Enter<readonly [Lease], LockNotAcquired | QuorumNotReached> =>
     (restore) =>
-      Effect.flatMap(find(name), (lease) => {
+      Effect.withFiberRuntime((fiber) => {
+        const lease = find(fiber, name)
         if (lease !== undefined) {
           lease.depth++
-          return Effect.succeed([lease] as const)
+          return Exit.succeed([lease] as const)
         }
         return Effect.map(take(name, settings, options?.retry ?? defaultRetry, restore), (lease) => [lease] as const)
       })
@@ -662,7 +664,9 @@ const makeService = (
           )
       },
       fencingToken: (name) =>
-        Effect.map(find(name), (lease) => Option.map(Option.fromNullable(lease), ({ token }) => token))
+        Effect.withFiberRuntime((fiber) =>
+          Exit.succeed(Option.map(Option.fromNullable(find(fiber, name)), ({ token }) => token))
+        )
     }
   })
 

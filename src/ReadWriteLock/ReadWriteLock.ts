@@ -7,6 +7,8 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -188,8 +190,8 @@ const makeShared: Effect.Effect<Service, never, LockProcess> = Effect.gen(functi
   // Every claim of this authority is made here.
   const claimOf = (lease: Lease): Claim => lease.claim as Claim
 
-  const find = (name: string): Effect.Effect<Lease | undefined> =>
-    findInside(leases, ({ claim }) => claim.name === name && permits.isOwn(claim))
+  const find = (fiber: Fiber.RuntimeFiber<unknown, unknown>, name: string): Lease | undefined =>
+    findInside(fiber, leases, ({ claim }) => claim.name === name && permits.isOwn(claim))
 
   const take = (name: string, weight: number, settings: Settings): Enter<readonly [Lease]> => (restore) => {
     const claim: Claim = { ...permits.claim(name, weight, ALL, settings), writes: 0 }
@@ -198,10 +200,11 @@ const makeShared: Effect.Effect<Service, never, LockProcess> = Effect.gen(functi
 
   /** Inside of the lock, for reading or writing, the same once more; and else the lock. */
   const enterRead = (name: string, settings: Settings): Enter<readonly [Lease]> => (restore) =>
-    Effect.flatMap(find(name), (lease) => {
+    Effect.withFiberRuntime((fiber) => {
+      const lease = find(fiber, name)
       if (lease === undefined) return take(name, READER, settings)(restore)
       lease.depth++
-      return Effect.succeed([lease])
+      return Exit.succeed([lease])
     })
 
   const writing = (name: string, settings: Settings): Share => {
@@ -213,7 +216,8 @@ const makeShared: Effect.Effect<Service, never, LockProcess> = Effect.gen(functi
     }
     return {
       enter: (restore) =>
-        Effect.flatMap(find(name), (lease): ReturnType<Share["enter"]> => {
+        Effect.withFiberRuntime((fiber): ReturnType<Share["enter"]> => {
+          const lease = find(fiber, name)
           if (lease === undefined) return Effect.map(take(name, ALL, settings)(restore), ([lease]) => begin(lease))
           if (claimOf(lease).weight < ALL) return Effect.fail(new LockUpgradeRefused({ key: name }))
           lease.depth++
@@ -311,7 +315,9 @@ const makeShared: Effect.Effect<Service, never, LockProcess> = Effect.gen(functi
           return Effect.ensuring(acquisition.using(effect, enter), end)
         })),
     fencingToken: (name) =>
-      Effect.map(find(name), (lease) => Option.map(Option.fromNullable(lease), ({ token }) => token)),
+      Effect.withFiberRuntime((fiber) =>
+        Exit.succeed(Option.map(Option.fromNullable(find(fiber, name)), ({ token }) => token))
+      ),
     inspect: (name) =>
       checked(
         "inspect",

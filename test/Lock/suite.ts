@@ -439,6 +439,39 @@ export const suite = (
         assert.strictEqual(yield* FiberRef.get(ref), "later")
       }).pipe(Effect.scoped))
 
+    it.effect("lets the work go on with what its caller has set, as if there were no lock", () =>
+      Effect.gen(function*() {
+        const key = fresh("caller")
+        const ref = yield* FiberRef.make("nobody's", { fork: () => "a child's" })
+        yield* FiberRef.set(ref, "the caller's")
+        const read = FiberRef.get(ref)
+        assert.strictEqual(yield* Lock.withLock(read, key), "the caller's")
+        assert.strictEqual(yield* Lock.withLock(Effect.zipRight(elapse("1 millis"), read), key), "the caller's")
+        assert.strictEqual(yield* Effect.flatMap(Effect.fork(Lock.withLock(read, key)), Fiber.join), "a child's")
+      }).pipe(Effect.scoped))
+
+    it.effect("lets no work begin that may be interrupted, when its caller is already", () =>
+      Effect.gen(function*() {
+        const key = fresh("interrupted-before")
+        const seen: Array<string> = []
+        const note = (what: string) => Effect.sync(() => void seen.push(what))
+        const asked = yield* Deferred.make<void>()
+        const go = yield* Deferred.make<void>()
+        const work = Effect.zipRight(note("critical"), Effect.interruptible(note("the rest")))
+        const fiber = yield* Deferred.succeed(asked, undefined).pipe(
+          Effect.zipRight(Deferred.await(go)),
+          Effect.zipRight(Lock.withLock(work, key)),
+          Effect.uninterruptible,
+          Effect.fork
+        )
+        yield* Deferred.await(asked)
+        yield* Fiber.interruptFork(fiber)
+        yield* Deferred.succeed(go, undefined)
+        assert.isTrue(Exit.isInterrupted(yield* Fiber.await(fiber)))
+        assert.deepStrictEqual(seen, ["critical"])
+        assert.isFalse(yield* Effect.flatMap(Lock.Lock, (lock) => lock.isLocked(key)))
+      }))
+
     it.effect("is not entered by fibers outside of it", () =>
       Effect.gen(function*() {
         const lock = yield* Lock.Lock
