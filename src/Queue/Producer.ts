@@ -1,6 +1,7 @@
 /**
  * How jobs get into their queues. There are few calls at a time for each queue: what comes meanwhile leaves together in the
- * next one, so whoever comes alone never waits, and many together cost little more than one.
+ * next one, so whoever comes alone never waits, and many together cost little more than one. Who comes alone again and again
+ * makes the calls itself, without a fiber for each.
  */
 import type * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
@@ -125,6 +126,10 @@ interface Order {
   readonly limit: number
   /** What it is added with when it is not plain. */
   readonly scripts: Scripts
+}
+
+/** One that leaves with others. */
+interface Waiting extends Order {
   readonly done: (result: Exit.Exit<scripts.Received, RedisError>) => void
 }
 
@@ -135,11 +140,13 @@ interface Route {
   readonly notices: scripts.Notices
   /** Whether the queue has groups. */
   readonly grouped: boolean
+  /** The last call was for several callers: more are likely to come in the same turn. */
+  crowded: boolean
 }
 
 /** The calls for one queue. */
 interface Line {
-  waiting: Array<Order>
+  waiting: Array<Waiting>
   /** Where there is a call. */
   readonly busy: Array<boolean>
   /** It is looked at again at the end of the turn. */
@@ -329,7 +336,8 @@ export const make = (
             }
           }),
           notices: { cluster: client.mode === "cluster", uses, wake: client.key(keys.wake) },
-          grouped: definition.groups !== undefined
+          grouped: definition.groups !== undefined,
+          crowded: false
         },
         encode: Envelope.encoderOf(definition, "payload", definition.payload),
         count: metrics.enqueuedTo(definition.name),
@@ -344,7 +352,7 @@ export const make = (
      * As many as may leave together: those of one caller who wants all or nothing, or some of the others. Who was
      * interrupted meanwhile takes back what was not sent yet, and leaves the others alone.
      */
-    const take = (line: Line): ReadonlyArray<Order> => {
+    const take = (line: Line): ReadonlyArray<Waiting> => {
       if (line.waiting.some(isGone)) line.waiting = line.waiting.filter((order) => !isGone(order))
       const [first] = line.waiting
       let n = 1
@@ -372,20 +380,23 @@ export const make = (
       for (let lane = line.busy.indexOf(false); lane !== -1; lane = line.busy.indexOf(false)) {
         const orders = take(line)
         if (orders.length === 0) break
-        send(name, line, lane, orders as Arr.NonEmptyReadonlyArray<Order>)
+        send(name, line, lane, orders as Arr.NonEmptyReadonlyArray<Waiting>)
       }
       // Numbers of calls go on for the next line of the same name.
       if (!line.scheduled && !line.busy.includes(true)) lines.delete(name)
     }
 
-    const send = (name: string, line: Line, lane: number, orders: Arr.NonEmptyReadonlyArray<Order>): void => {
-      line.busy[lane] = true
+    const callFor = (
+      lane: number,
+      orders: Arr.NonEmptyReadonlyArray<Order>
+    ): Effect.Effect<scripts.Received, RedisError> => {
       const [first] = orders
+      first.route.crowded = orders.length > 1
       const jobs = orders.length === 1 ? first.jobs : orders.flatMap((order) => order.jobs)
       const number = ++calls
       const { grouped, lanes, notices } = (orders.find(({ route }) => route.grouped) ?? first).route
       const { keys, keysForAdd } = lanes[lane]!
-      const call = orders.every(({ plain }) => plain)
+      return orders.every(({ plain }) => plain)
         ? Effect.map(
           client.eval(scripts.add, { keys: keysForAdd, call: number }, notices, withoutExtras(jobs)),
           () => ({
@@ -401,14 +412,18 @@ export const make = (
           first.all,
           jobs
         )
-      fork(call).addObserver((exit) => {
+    }
+
+    const send = (name: string, line: Line, lane: number, orders: Arr.NonEmptyReadonlyArray<Waiting>): void => {
+      line.busy[lane] = true
+      fork(callFor(lane, orders)).addObserver((exit) => {
         line.busy[lane] = false
         settle(orders, exit)
         sendSoon(name, line)
       })
     }
 
-    const settle = (orders: ReadonlyArray<Order>, exit: Exit.Exit<scripts.Received, RedisError>): void => {
+    const settle = (orders: ReadonlyArray<Waiting>, exit: Exit.Exit<scripts.Received, RedisError>): void => {
       if (Exit.isFailure(exit) || orders.length === 1) {
         for (const { done } of orders) done(exit)
         return
@@ -427,25 +442,49 @@ export const make = (
       }
     }
 
-    const order = <A>(
+    const begin = (name: string): Line => {
+      const line = { waiting: [], busy: new Array(LANES).fill(false), scheduled: false }
+      lines.set(name, line)
+      return line
+    }
+
+    const withOthers = <A>(
       name: string,
-      waiting: Omit<Order, "done">,
+      order: Order,
       read: (received: scripts.Received) => Exit.Exit<A, QueueFull>
     ): Effect.Effect<A, QueueFull | RedisError> =>
       Effect.async((resume) => {
-        let line = lines.get(name)
-        if (line === undefined) {
-          line = { waiting: [], busy: new Array(LANES).fill(false), scheduled: false }
-          lines.set(name, line)
-        }
+        const line = lines.get(name) ?? begin(name)
         line.waiting.push({
-          ...waiting,
+          ...order,
           done: (exit) => resume(Exit.isSuccess(exit) ? read(exit.value) : Exit.failCause(exit.cause))
         })
         if (!line.busy.includes(false)) return
         if (line.waiting.length >= ENOUGH) sendAll(name, line)
         else sendSoon(name, line)
       })
+
+    const order = <A>(
+      name: string,
+      order: Order,
+      read: (received: scripts.Received) => Exit.Exit<A, QueueFull>
+    ): Effect.Effect<A, QueueFull | RedisError> =>
+      lines.has(name) || order.route.crowded
+        ? withOthers(name, order, read)
+        : Effect.uninterruptibleMask((restore) => {
+          if (lines.has(name)) return restore(withOthers(name, order, read))
+          const line = begin(name)
+          line.busy[0] = true
+          const end = <B>(exit: B): B => {
+            line.busy[0] = false
+            sendAll(name, line)
+            return exit
+          }
+          return Effect.matchCauseEffect(restore(callFor(0, [order])), {
+            onFailure: (cause) => end(Exit.failCause(cause)),
+            onSuccess: (received) => end(read(received))
+          })
+        })
 
     const nextId = (now: number): string => Envelope.makeId(now, process.slice(0, 6), ids++)
 

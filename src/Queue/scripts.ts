@@ -884,7 +884,14 @@ ends = ends and tonumber(ends)
 if ends and ends <= now then return false end
 
 local lost = {}
-if #ARGV > 5 then
+if #ARGV == 6 then
+  if call('ZREM', leases, ARGV[6]) == 1 then
+    call('HDEL', jobs, string.match(ARGV[6], '|(.*)$'))
+    call('HINCRBY', meta, 'completed', 1)
+  else
+    lost[1] = 0
+  end
+elseif #ARGV > 6 then
   local completed = {}
   for i, owned in ipairs(call('ZMSCORE', leases, unpack(ARGV, 6))) do
     if owned then completed[#completed + 1] = string.match(ARGV[i + 5], '|(.*)$') else lost[#lost + 1] = i - 1 end

@@ -268,7 +268,7 @@ describe("a worker", () => {
             Effect.flatMap(
               Queue.enqueue(queue, { n }),
               ({ outcome }) => Effect.sync(() => assert.strictEqual(outcome, "added"))
-            ),
+            ).pipe(Effect.delay("100 millis")),
           { concurrency: 2 }
         )
       )
@@ -618,6 +618,8 @@ describe("a worker", () => {
     Effect.gen(function*() {
       const server = yield* RedisTestServer
       const queue = define("callers")
+      // The server knows the script from here on: who is interrupted does not send its text.
+      yield* Queue.enqueue(define("others"), { n: 0 })
       yield* server.inject(Fault.delay("100 millis", { command: scripts.add.sha }))
       const first = yield* Effect.fork(Queue.enqueue(queue, { n: 0 }))
       yield* TestClock.adjust("10 millis")
@@ -626,7 +628,7 @@ describe("a worker", () => {
       const others = yield* Effect.forEach(Arr.range(2, 9), (n) => Effect.fork(Queue.enqueue(queue, { n })))
       const fibers = [first, second, ...others]
       yield* TestClock.adjust("10 millis")
-      yield* Effect.forEach([0, 3, 5], (i) => Fiber.interrupt(fibers[i]!))
+      yield* Effect.forEach([3, 5, 0], (i) => Fiber.interrupt(fibers[i]!))
       yield* TestClock.adjust("1 second")
       const exits = yield* Effect.forEach(fibers, (fiber) => Fiber.await(fiber))
       assert.deepStrictEqual(
@@ -652,6 +654,38 @@ describe("a worker", () => {
       yield* Effect.forEach(Arr.range(1, 1000), (n) => Queue.enqueue(queue, { n }), { concurrency: "unbounded" })
       assert.isAtMost((yield* commands).length, before + 5)
       assert.strictEqual((yield* Queue.counts(queue)).ready, 1001)
+    })
+  )
+
+  test(
+    "who comes alone leaves the way free, however its call ends",
+    Effect.gen(function*() {
+      const server = yield* RedisTestServer
+      const queue = define("alone")
+      const enqueue = Queue.enqueue(queue, { n: 0 })
+      const others = Effect.replicateEffect(enqueue, 5, { concurrency: "unbounded" })
+      const sent = Effect.map(commands, ({ length }) => length)
+      yield* enqueue
+
+      yield* server.inject(Fault.delay("100 millis", { command: scripts.add.sha, times: 1 }))
+      const alone = yield* Effect.fork(enqueue)
+      yield* TestClock.adjust("10 millis")
+      // It was on its way.
+      yield* Fiber.interrupt(alone)
+      yield* TestClock.adjust("1 second")
+      const before = yield* sent
+      // One by itself, and all that came in the same turn.
+      assert.lengthOf(yield* others, 5)
+      assert.strictEqual(yield* sent, before + 2)
+
+      yield* enqueue
+      yield* server.become("out-of-memory")
+      assert.isTrue(Exit.isFailure(yield* Effect.exit(enqueue)))
+      yield* server.become("normal")
+      const again = yield* sent
+      assert.lengthOf(yield* others, 5)
+      assert.strictEqual(yield* sent, again + 2)
+      assert.strictEqual((yield* Queue.counts(queue)).ready, 13)
     })
   )
 
