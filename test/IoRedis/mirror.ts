@@ -58,7 +58,13 @@ export const make = (
     return {
       losses: () => epoch,
       checked: () => checked,
-      armed: eventually(Effect.suspend(() => armed ? Effect.void : Effect.fail("not yet"))),
+      armed: eventually(Effect.suspend(() => armed ? Effect.void : Effect.fail("not yet"))).pipe(
+        Effect.timeoutFail({
+          duration: "30 seconds",
+          onTimeout: () => new Error(`the stream is not armed again; it was lost ${epoch} times`)
+        }),
+        Effect.orDie
+      ),
       write: (key, write) =>
         Effect.suspend(() => {
           const [issued, before] = [armed ? epoch : -1, alls]
