@@ -80,7 +80,17 @@ parseArgs({ options: {} })
 
 const copy = Fs.mkdtempSync(Path.join(Os.tmpdir(), "mutations-"))
 try {
-  for (const name of ["src", "test", "examples", "package.json", "vitest.config.ts", "tsconfig.base.json"]) {
+  for (
+    const name of [
+      "src",
+      "test",
+      "examples",
+      "docs/tsconfig.json",
+      "package.json",
+      "vitest.config.ts",
+      "tsconfig.base.json"
+    ]
+  ) {
     Fs.cpSync(Path.join(root, name), Path.join(copy, name), { recursive: true })
   }
   // Links to the packages, not to the folder of all of them: vitest writes into it.
