@@ -66,11 +66,7 @@ export interface Waiters {
   readonly leave: (owner: string) => void
 }
 
-/**
- * What comes of an answer to a question sent at `sent`. One that took as long as the lease is worth nothing.
- *
- * Owners of permits say behind `/` how many they want.
- */
+/** What comes of an answer to a question sent at `sent`. One that took as long as the lease is worth nothing. */
 export const accept = (
   leases: Leases,
   { claim, settings: { lease, renew } }: Candidate,
@@ -79,7 +75,7 @@ export const accept = (
 ): Lease | Busy =>
   typeof answer === "number"
     ? leases.add(claim, answer, lease, renew, sent) ??
-      { holder: claim.owner.replace(/\/.*/, ""), remaining: 0, tooLate: true }
+      { holder: scripts.withoutWeight(claim.owner), remaining: 0, tooLate: true }
     : { holder: answer.holder, remaining: answer.remaining, tooLate: false }
 
 /** How long nobody asks again without having heard anything, in milliseconds. */

@@ -18,7 +18,7 @@
 import * as Either from "effect/Either"
 import type { Reply } from "../RedisClient.js"
 import * as RedisScript from "../RedisScript.js"
-import { DAY, flag, keyOf, nextToken, type Notices, type Owner, queueing, TURN } from "./scripts.js"
+import { DAY, flag, keyOf, nextToken, type Notices, type Owner, queueing, TURN, withoutWeight } from "./scripts.js"
 import type { Answer } from "./Waiters.js"
 
 /** An owner of permits, or one who asks for some. */
@@ -37,9 +37,6 @@ export const permitKeysOf = (kind: "semaphore" | "rwlock", name: string): Readon
 
 /** The name of an owner says what it asks for. */
 export const ownerOf = (owner: string, weight: number, fair: boolean): string => `${owner}/${weight}${fair ? "" : "+"}`
-
-/** The process and its number, as they are shown. */
-export const withoutWeight = (owner: string): string => owner.slice(0, owner.lastIndexOf("/"))
 
 const serverNow = `
 local clock = redis.call('TIME')

@@ -54,6 +54,9 @@ export interface Waiter extends Owner {
   readonly notices: Notices
 }
 
+/** The process and its number, as they are shown: owners of permits say behind them how many they want. */
+export const withoutWeight = (owner: string): string => owner.replace(/\/.*/, "")
+
 export const flag = (value: boolean): string => value ? "1" : "0"
 
 /** One argument for several flags, because arguments are much of what a script costs. */

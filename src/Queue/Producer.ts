@@ -464,12 +464,12 @@ export const make = (
         else sendSoon(name, line)
       })
 
-    const order = <A>(
+    const place = <A>(
       name: string,
       order: Order,
       read: (received: scripts.Received) => Exit.Exit<A, QueueFull>
     ): Effect.Effect<A, QueueFull | RedisError> =>
-      lines.has(name) || order.route.crowded
+      order.route.crowded
         ? withOthers(name, order, read)
         : Effect.uninterruptibleMask((restore) => {
           if (lines.has(name)) return restore(withOthers(name, order, read))
@@ -585,7 +585,7 @@ export const make = (
           if (Either.isLeft(prepared)) return Effect.fail(prepared.left)
           const { envelope, extras, id } = prepared.right
           const compiled = compile(definition)
-          return order(
+          return place(
             name,
             {
               waiter,
@@ -631,7 +631,7 @@ export const make = (
             texts[3 * i + 2] = extras
             if (extras !== "") plain = false
           }
-          return order(
+          return place(
             name,
             { waiter, route: compiled.route, jobs: texts, all: true, plain, limit: maxSize, scripts: ENQUEUE },
             readerOf(definition, compiled, texts)
@@ -647,7 +647,7 @@ export const make = (
       plant: (definition, scripts, texts, waiter) => {
         const { maxSize = 0, name } = definition
         const compiled = compile(definition)
-        return order(
+        return place(
           name,
           { waiter, route: compiled.route, jobs: texts, all: true, plain: false, limit: maxSize, scripts },
           readerOfOne(definition, compiled, texts[0]!)

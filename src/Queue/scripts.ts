@@ -883,24 +883,19 @@ local ends = call('ZRANGE', leases, 0, 0, 'WITHSCORES')[2]
 ends = ends and tonumber(ends)
 if ends and ends <= now then return false end
 
-local lost = {}
+local lost, completed = {}, {}
 if #ARGV == 6 then
-  if call('ZREM', leases, ARGV[6]) == 1 then
-    call('HDEL', jobs, string.match(ARGV[6], '|(.*)$'))
-    call('HINCRBY', meta, 'completed', 1)
-  else
-    lost[1] = 0
-  end
+  -- Of one alone its removal says whether it was there.
+  if call('ZREM', leases, ARGV[6]) == 1 then completed[1] = string.match(ARGV[6], '|(.*)$') else lost[1] = 0 end
 elseif #ARGV > 6 then
-  local completed = {}
   for i, owned in ipairs(call('ZMSCORE', leases, unpack(ARGV, 6))) do
     if owned then completed[#completed + 1] = string.match(ARGV[i + 5], '|(.*)$') else lost[#lost + 1] = i - 1 end
   end
-  if #completed > 0 then
-    call('ZREM', leases, unpack(ARGV, 6))
-    call('HDEL', jobs, unpack(completed))
-    call('HINCRBY', meta, 'completed', #completed)
-  end
+  if #completed > 0 then call('ZREM', leases, unpack(ARGV, 6)) end
+end
+if #completed > 0 then
+  call('HDEL', jobs, unpack(completed))
+  call('HINCRBY', meta, 'completed', #completed)
 end
 
 local ids = want > 0 and call('LPOP', ready, want) or {}
