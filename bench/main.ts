@@ -4,37 +4,13 @@
 import { Cause, Effect } from "effect"
 import * as Os from "node:os"
 import { parseArgs } from "node:util"
+import type { Task } from "./case-worker.js"
 import * as Harness from "./harness.js"
 import * as Peers from "./peers.js"
 import * as Report from "./report.js"
 import * as Server from "./server.js"
-import * as Cache from "./suites/cache.js"
-import * as Client from "./suites/client.js"
-import * as EventStore from "./suites/eventStore.js"
-import * as Geo from "./suites/geo.js"
-import * as Leaderboard from "./suites/leaderboard.js"
-import * as Lock from "./suites/lock.js"
-import * as Memory from "./suites/memory.js"
-import * as PubSub from "./suites/pubsub.js"
-import * as Queue from "./suites/queue.js"
-import * as RateLimiter from "./suites/ratelimiter.js"
-import * as Session from "./suites/session.js"
-import * as Stream from "./suites/stream.js"
-
-const suites: Record<string, ReadonlyArray<Harness.Case>> = {
-  client: Client.cases,
-  memory: Memory.cases,
-  lock: Lock.cases,
-  cache: Cache.cases,
-  pubsub: PubSub.cases,
-  ratelimiter: RateLimiter.cases,
-  session: Session.cases,
-  queue: Queue.cases,
-  leaderboard: Leaderboard.cases,
-  geo: Geo.cases,
-  eventStore: EventStore.cases,
-  stream: Stream.cases
-}
+import * as Suites from "./suites/index.js"
+import { ask, worker } from "./worker.js"
 
 const USUAL = { rounds: 9, seconds: 0.5 }
 const QUICK = { rounds: 3, seconds: 0.1 }
@@ -42,7 +18,7 @@ const QUICK = { rounds: 3, seconds: 0.1 }
 const HELP = `npm run bench -- [suite or case ...] [--quick] [--json] [--rounds N] [--seconds S]
 npm run bench -- --report [file ...]
 
-  suites       ${Object.keys(suites).join(", ")}; a case is chosen by its name or the start of it
+  suites       ${Suites.names.join(", ")}; a case is chosen by its name or the start of it
   --json       the JSON lines alone
   --rounds N   how often everybody has a turn (${USUAL.rounds})
   --seconds S  how long a turn is (${USUAL.seconds})
@@ -62,10 +38,8 @@ const { positionals, values } = parseArgs({
   }
 })
 
-const all = Object.values(suites).flat()
-const isChosen = (case_: Harness.Case, by: string) =>
-  case_.measures[0].name === by || case_.measures[0].name.startsWith(`${by}.`)
-const unknown = positionals.filter((by) => !values.report && !all.some((case_) => isChosen(case_, by)))
+const isChosen = (name: string, by: string) => name === by || name.startsWith(`${by}.`)
+const unknown = positionals.filter((by) => !values.report && !Suites.caseNames.some((name) => isChosen(name, by)))
 const preset = values.quick ? QUICK : USUAL
 const rounds = Number(values.rounds ?? preset.rounds)
 const seconds = Number(values.seconds ?? preset.seconds)
@@ -79,9 +53,15 @@ const program = Effect.gen(function*() {
     Harness.print(Harness.header)
   }
   const outcomes: Array<Harness.Outcome> = []
-  for (const case_ of all) {
-    if (positionals.length === 0 || positionals.some((by) => isChosen(case_, by))) {
-      outcomes.push(...yield* Harness.run(case_, { json: values.json, rounds, seconds, run }))
+  for (const name of Suites.caseNames) {
+    if (positionals.length === 0 || positionals.some((by) => isChosen(name, by))) {
+      const task: Task = { name, version, options: { json: values.json, rounds, seconds, run } }
+      outcomes.push(
+        ...yield* Effect.scoped(Effect.flatMap(
+          worker("./case-worker.js"),
+          (child) => ask<ReadonlyArray<Harness.Outcome>>(child, task)
+        ))
+      )
     }
   }
   if (!values.json) {
