@@ -28,18 +28,11 @@ const millisOf = (level: number, ticks: number): number =>
   level <= 0 ? 0 : Math.ceil((ticks === 1 ? level : level / ticks + 1) / 1000)
 
 /** What follows from the level of a bucket with the limit of the policy; it is negative when the use was refused. */
-export const bucketDecision = (tier: Tier, level: number, blocked: number): TierDecision => {
+export const bucketDecision = (tier: Tier, level: number): TierDecision => {
   const { burst, cost, most, rate: { one, ticks } } = tier
-  if (level >= 0) {
-    return tierDecision(tier, 0, Math.max(0, Math.floor((burst * one - level) / one)), millisOf(level, ticks))
-  }
-  const held = -1 - level
-  return tierDecision(
-    tier,
-    cost > burst ? -1 : Math.max(millisOf(held - most, ticks), millisOf(blocked, 1)),
-    blocked > 0 ? 0 : Math.max(0, Math.floor((burst * one - held) / one)),
-    Math.max(millisOf(held, ticks), millisOf(blocked, 1))
-  )
+  const held = level >= 0 ? level : -1 - level
+  const wait = level >= 0 ? 0 : cost > burst ? -1 : millisOf(held - most, ticks)
+  return tierDecision(tier, wait, Math.max(0, Math.floor((burst * one - held) / one)), millisOf(held, ticks))
 }
 
 /** The one that refuses for longest; or, when all allow it, the one of which least remains. */

@@ -1,14 +1,16 @@
 /**
  * The Lua of rate limits. What one identifier has used of one limit is one key, named by the algorithm and its numbers,
- * with the identifier as its hash tag; `:block` behind it is there while the identifier is blocked. Times are
- * microseconds of the server's clock.
+ * with the identifier as its hash tag. Times are microseconds of the server's clock.
  *
  * - `g`, `t` (GCRA, token bucket): a string with the time at which everything will be available again, in ticks. A tick
  *   is about a microsecond, and so long that each use takes a whole number of them: no use is ever rounded. Behind it
- *   stands the limit that was in force, when that was another than the policy's.
+ *   stands the limit that was in force, when that was another than the policy's, or when the identifier is blocked; and
+ *   behind that until when it is.
  * - `l` (exact sliding window): a list with the time of each use, the newest first.
  * - `s`, `f` (sliding and fixed window): a hash with the number of uses in each tenth of a window, or in each window. Those
  *   that may overlap the present window count: eleven, or one.
+ *
+ * Of those that are no strings, `:block` is there while the identifier is blocked, with the time until then.
  *
  * A turn that somebody waits for is a use in the future. Every key lives until everything is available again. All scripts
  * are O(uses in the list) at worst and O(log n) or O(1) in general; those that decide read everything before they write
@@ -28,11 +30,19 @@ local now = clock[1] * 1000000 + clock[2]`
  * are now, when all will be available, how much is used, and three functions that write: `use` at the time that was found
  * (it returns the same without the wait, and the time), `give_back`, and `fine`.
  */
-const bucket = `
+const buckets = `
 local function ticks(window, limit)
   local one = math.max(1, math.floor(window / limit + 0.5))
   return one, one * limit / window
 end
+
+-- When all will be available, with which limit, and until when it is blocked.
+local function parse(text, declared)
+  local ends, limit, blocked = string.match(text, '^(%d+) ?(%d*) ?(%d*)$')
+  return tonumber(ends), tonumber(limit) or declared, tonumber(blocked)
+end`
+
+const bucket = `${buckets}
 
 local function bucket(tier)
   local key, limit, burst, cost = tier.key, tier.limit, tier.burst, tier.cost
@@ -43,12 +53,7 @@ local function bucket(tier)
   local text = redis.call('GET', key)
   if text then
     local of
-    ends = tonumber(text)
-    if not ends then
-      ends, of = string.match(text, '^(%d+) (%d+)$')
-      ends, of = tonumber(ends), tonumber(of)
-    end
-    of = of or tier.declared
+    ends, of, tier.until_then = parse(text, tier.declared)
     if of ~= limit then held_one, held_rate = ticks(tier.window, of) end
     held = math.max(0, ends - math.floor(now * held_rate))
     level = of == limit and held or math.ceil(held / held_one * one)
@@ -63,12 +68,15 @@ local function bucket(tier)
       level == 0 and 0 or until_ticks(at, rate), math.ceil(level / one)
   end
   local function put(level)
-    if level == 0 then
+    local blocked = tier.blocked and tier.until_then
+    if level == 0 and not blocked then
       if text then redis.call('DEL', key) end
     else
       local at = string.format('%.0f', here + level)
-      if limit ~= tier.declared then at = at .. ' ' .. string.format('%.0f', limit) end
-      redis.call('SET', key, at, 'PXAT', string.format('%.0f', math.ceil((here + level) / rate / 1000)))
+      if blocked or limit ~= tier.declared then at = at .. ' ' .. string.format('%.0f', limit) end
+      if blocked then at = at .. ' ' .. string.format('%.0f', blocked) end
+      local life = math.max((here + level) / rate, blocked or 0)
+      redis.call('SET', key, at, 'PXAT', string.format('%.0f', math.ceil(life / 1000)))
     end
     return state(level, here + level, one, rate)
   end
@@ -234,7 +242,7 @@ end`
 const ARGS = 6
 
 /**
- * KEYS for each limit: what is used, and whether it is blocked. ARGV mode, how long it may wait and the turn that is given
+ * KEYS for each limit: what is used, and whether it is blocked, which a bucket says itself. ARGV mode, how long it may wait and the turn that is given
  * back (both may be empty); then for each limit: kind, window, declared limit, limit in force, burst, cost.
  *
  * Returns for each limit: milliseconds to wait (-1 when it is in vain), remaining, milliseconds until all is available,
@@ -262,9 +270,9 @@ local function look(i, cost)
   }
   kinds[tier.kind](tier)
   if tier.cost > tier.burst then tier.wait = -1 end
-  local blocked = redis.call('GET', KEYS[2 * i])
-  if blocked then
-    blocked = tonumber(blocked) - now
+  if tier.kind ~= 'g' and tier.kind ~= 't' then tier.until_then = tonumber(redis.call('GET', KEYS[2 * i])) end
+  if tier.until_then then
+    local blocked = tier.until_then - now
     if blocked > 0 then
       tier.blocked, tier.remaining, tier.reset = true, 0, math.max(tier.reset, blocked)
       if tier.wait >= 0 then tier.wait = math.max(tier.wait, blocked) end
@@ -319,7 +327,11 @@ const params = ({ mode, patience, stamp, tiers }: Call): RedisScript.Params => {
 }
 
 /** Where it is noted that an identifier is blocked. */
-export const blockOf = (key: string): string => `${key}:block`
+const blockOf = (key: string): string => `${key}:block`
+
+/** All that there may be of an identifier. */
+export const keysOf = (tiers: ReadonlyArray<Tier>): ReadonlyArray<string> =>
+  tiers.flatMap(({ key }) => [key, blockOf(key)])
 
 /** Four numbers for each limit, and perhaps the time of a turn. */
 export type Figures = ReadonlyArray<number | string>
@@ -345,6 +357,8 @@ const ofAll = decideScripts(
 
 const byKind: Record<Kind, typeof ofAll> = { g: ofBuckets, t: ofBuckets, l: ofLogs, s: ofCounters, f: ofCounters }
 
+const isBucket = (kind: Kind): boolean => byKind[kind] === ofBuckets
+
 /** The script for these limits: the shortest that knows all of them. */
 export const scriptOf = ({ mode, tiers }: Call): RedisScript.RedisScript<[Call], Figures> => {
   let scripts = byKind[tiers[0]!.rate.kind]
@@ -357,12 +371,12 @@ export const scriptOf = ({ mode, tiers }: Call): RedisScript.RedisScript<[Call],
  * depend on the time was computed before, and what follows from the level of a bucket is left to the caller: arguments,
  * numbers in replies and tables are much of what a script costs.
  *
- * KEYS as above. ARGV for each limit the highest level at which it allows the use, then for each limit how much the use
- * adds, in ticks; and then the ticks in a microsecond for each, unless that is 1 for all.
+ * KEYS what is used of each limit. ARGV for each limit the highest level at which it allows the use, then for each limit
+ * how much the use adds, in ticks; and then the ticks in a microsecond for each, unless that is 1 for all.
  *
- * Returns the level of each bucket, in ticks: afterwards, if they allow it. If not, -1 less the level, and when one of them
- * is blocked behind these for each limit for how long it is, in microseconds. Nothing, and nothing is done, when a bucket
- * was filled by another limit. With one bucket the level is returned by itself, without tables.
+ * Returns the level of each bucket, in ticks: afterwards, if they allow it. If not, -1 less the level. Nothing, and nothing
+ * is done, when a bucket was filled by another limit or may be blocked. With one bucket the level is returned by itself,
+ * without tables.
  */
 const taking = `
 local call, floor, ceil, format = redis.call, math.floor, math.ceil, string.format
@@ -380,22 +394,20 @@ end
 const takeOne = `${taking}
 local ends = tonumber(call('GET', KEYS[1]) or 0)
 if not ends then return end
-local block = call('GET', KEYS[2])
 local rate, here = ARGV[3] or 1, now
 if rate ~= 1 then here = floor(now * rate) end
 local level = ends - here
 if level < 0 then level = 0 end
-if block and block - now > 0 then return { -1 - level, block - now } end
 if level > tonumber(ARGV[1]) then return -1 - level end
 level = level + ARGV[2]
 call('SET', KEYS[1], text(here + level), 'PXAT', text(ceil((here + level) / rate / 1000)))
 return level`
 
 const takeAll = `${taking}
-local n = #KEYS / 2
-local levels, heres, blocks, allowed = {}, {}, nil, true
+local n = #KEYS
+local levels, heres, allowed = {}, {}, true
 for i = 1, n do
-  local ends = tonumber(call('GET', KEYS[2 * i - 1]) or 0)
+  local ends = tonumber(call('GET', KEYS[i]) or 0)
   if not ends then return end
   local here, rate = now, ARGV[2 * n + i]
   if rate then here = floor(now * rate) end
@@ -403,35 +415,27 @@ for i = 1, n do
   if level < 0 then level = 0 end
   levels[i], heres[i] = level, here
   if level > tonumber(ARGV[i]) then allowed = false end
-  local block = call('GET', KEYS[2 * i])
-  if block and block - now > 0 then
-    blocks = blocks or {}
-    blocks[i] = block - now
-    allowed = false
-  end
 end
 for i = 1, n do
   if allowed then
     local level = levels[i] + ARGV[n + i]
     local ends = heres[i] + level
-    call('SET', KEYS[2 * i - 1], text(ends), 'PXAT', text(ceil(ends / (ARGV[2 * n + i] or 1) / 1000)))
+    call('SET', KEYS[i], text(ends), 'PXAT', text(ceil(ends / (ARGV[2 * n + i] or 1) / 1000)))
     levels[i] = level
   else
     levels[i] = -1 - levels[i]
-    if blocks then levels[n + i] = blocks[i] or 0 end
   end
 end
 return levels`
 
 const takeParams = (tiers: ReadonlyArray<Tier>): RedisScript.Params => {
   const n = tiers.length
-  const keys = new Array<string>(2 * n)
+  const keys = new Array<string>(n)
   const args = new Array<RedisArg>(2 * n)
   let even = true
   for (let i = 0; i < n; i++) {
     const { key, mostText, rate, useText } = tiers[i]!
-    keys[2 * i] = key
-    keys[2 * i + 1] = blockOf(key)
+    keys[i] = key
     args[i] = mostText
     args[n + i] = useText
     if (rate.ticks !== 1) even = false
@@ -440,7 +444,7 @@ const takeParams = (tiers: ReadonlyArray<Tier>): RedisScript.Params => {
   return { keys, args }
 }
 
-/** A level for each limit, and perhaps for how long each is blocked; or nothing. */
+/** A level for each limit, or nothing. */
 export type Levels = ReadonlyArray<number> | undefined
 
 const isLevels = (reply: Reply): reply is ReadonlyArray<number> =>
@@ -466,21 +470,58 @@ export const takeOf = (
 ): RedisScript.RedisScript<[ReadonlyArray<Tier>], Levels> | undefined => {
   for (let i = 0; i < tiers.length; i++) {
     const { limit, rate } = tiers[i]!
-    if (limit !== rate.limit || byKind[rate.kind] !== ofBuckets) return undefined
+    if (limit !== rate.limit || !isBucket(rate.kind)) return undefined
   }
   return tiers.length === 1 ? takeFromOne : takeFromAll
 }
 
-/** KEYS where it is noted. ARGV for how long, in microseconds. O(1) for each limit. */
+/**
+ * Blocks for so long from now, or ends that.
+ *
+ * KEYS for each limit where it is noted. ARGV for how long, in microseconds; and for each limit, if it is a bucket, its
+ * window and the declared limit. Returns how many were blocked before. O(1) for each limit.
+ */
 export const block = RedisScript.make({
   name: "rateLimiter.block",
   idempotent: true,
   lua: `${serverNow}
-local ends = now + ARGV[1]
-for _, key in ipairs(KEYS) do
-  redis.call('SET', key, string.format('%.0f', ends), 'PXAT', string.format('%.0f', math.ceil(ends / 1000)))
+${buckets}
+
+local length, were = tonumber(ARGV[1]), 0
+local until_then = length > 0 and now + length or 0
+for i, key in ipairs(KEYS) do
+  local window, declared = tonumber(ARGV[2 * i]), tonumber(ARGV[2 * i + 1])
+  local held = redis.call('GET', key)
+  local text, life, before = string.format('%.0f', until_then), until_then, nil
+  if declared then
+    local ends, limit = 0, declared
+    if held then ends, limit, before = parse(held, declared) end
+    local blocked = length > 0 and text
+    text = string.format('%.0f', ends)
+    if blocked or limit ~= declared then text = text .. ' ' .. string.format('%.0f', limit) end
+    if blocked then text = text .. ' ' .. blocked end
+    local _, rate = ticks(window, limit)
+    life = math.max(ends / rate, until_then)
+  elseif held then
+    before = tonumber(held)
+  end
+  if before and before > now then were = were + 1 end
+  if life > now then
+    redis.call('SET', key, text, 'PXAT', string.format('%.0f', math.ceil(life / 1000)))
+  elseif held then
+    redis.call('DEL', key)
+  end
 end
-return #KEYS`,
-  params: (keys: ReadonlyArray<string>, micros: number) => ({ keys, args: [micros] }),
+return were`,
+  params: (tiers: ReadonlyArray<Tier>, micros: number) => {
+    const keys: Array<string> = []
+    const args: Array<RedisArg> = [micros]
+    for (const { key, rate: { kind, limit, window } } of tiers) {
+      const bucket = isBucket(kind)
+      keys.push(bucket ? key : blockOf(key))
+      args.push(bucket ? window : "", bucket ? limit : "")
+    }
+    return { keys, args }
+  },
   result: RedisScript.number
 })

@@ -70,12 +70,11 @@ const read = (tiers: ReadonlyArray<Tier>, figures: scripts.Figures): Decision =>
     "redis"
   )
 
-const bucketAt = (tiers: ReadonlyArray<Tier>, levels: ReadonlyArray<number>, i: number): TierDecision =>
-  bucketDecision(tiers[i]!, levels[i]!, levels[tiers.length + i] ?? 0)
-
 const readLevels = (tiers: ReadonlyArray<Tier>, levels: ReadonlyArray<number>): Decision =>
   decisionOf(
-    tiers.length === 1 ? [bucketAt(tiers, levels, 0)] : tiers.map((_, i) => bucketAt(tiers, levels, i)),
+    tiers.length === 1
+      ? [bucketDecision(tiers[0]!, levels[0]!)]
+      : tiers.map((tier, i) => bucketDecision(tier, levels[i]!)),
     "redis"
   )
 
@@ -366,7 +365,7 @@ export const makeService: Effect.Effect<Service, never, RedisClient | Scope.Scop
         const micro = micros("RateLimiter.block", "duration", duration)
         return Either.isLeft(micro)
           ? Effect.fail(micro.left)
-          : Effect.asVoid(client.eval(scripts.block, tiers.map(({ key }) => scripts.blockOf(key)), micro.right))
+          : Effect.asVoid(client.eval(scripts.block, tiers, micro.right))
       }),
     unblock: (policy, id) =>
       withTiers(
@@ -374,15 +373,16 @@ export const makeService: Effect.Effect<Service, never, RedisClient | Scope.Scop
         policy,
         id,
         undefined,
-        (tiers) =>
-          changing(tiers, Effect.map(client.del(...tiers.map(({ key }) => scripts.blockOf(key))), (n) => n > 0))
+        (tiers) => changing(tiers, Effect.map(client.eval(scripts.block, tiers, 0), (n) => n > 0))
       ),
     reset: (policy, id) =>
-      withTiers("reset", policy, id, undefined, (tiers) =>
-        changing(
-          tiers,
-          Effect.asVoid(client.del(...tiers.flatMap(({ key }) => [key, scripts.blockOf(key)])))
-        )),
+      withTiers(
+        "reset",
+        policy,
+        id,
+        undefined,
+        (tiers) => changing(tiers, Effect.asVoid(client.del(...scripts.keysOf(tiers))))
+      ),
     rateLimited: (effect, policy, id, options) =>
       Effect.isEffect(id)
         ? Effect.flatMap(id, (id) => limited(effect, policy, id, options))

@@ -1,8 +1,9 @@
-import { Context, Effect, Layer, Redacted, TestClock } from "effect"
+import { Context, Effect, Layer, Redacted } from "effect"
 import { layer as redis } from "../../src/IoRedis.js"
 import * as Quorum from "../../src/Quorum/index.js"
 import { RedisClient } from "../../src/RedisClient.js"
 import * as RealServer from "../kit/RealServer.js"
+import { real, virtual } from "../kit/suites.js"
 import { Clients, suite } from "./suite.js"
 
 const memory = Layer.provideMerge(
@@ -10,7 +11,7 @@ const memory = Layer.provideMerge(
   Quorum.layerTest
 )
 
-suite("in memory", memory, {}, { elapse: (duration) => TestClock.adjust(duration) })
+suite("in memory", memory, {}, virtual)
 
 const live = Layer.orDie(Layer.unwrapScoped(Effect.gen(function*() {
   const servers = yield* Effect.replicateEffect(RealServer.start(), 5)
@@ -23,4 +24,4 @@ const live = Layer.orDie(Layer.unwrapScoped(Effect.gen(function*() {
   return Layer.merge(clients, Quorum.layer([first!, ...others]))
 })))
 
-suite("live", live, { excludeTestServices: true }, { elapse: Effect.sleep })
+suite("live", live, { excludeTestServices: true }, real)

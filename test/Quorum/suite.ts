@@ -18,15 +18,10 @@ import * as Quorum from "../../src/Quorum/index.js"
 import { keysOf } from "../../src/Quorum/scripts.js"
 import type * as RedisClient from "../../src/RedisClient.js"
 import type { RedisError } from "../../src/RedisError.js"
+import type { Time } from "../kit/suites.js"
 
 /** A client of each of the five servers, beside those of the quorum. */
 export class Clients extends Context.Tag("test/Quorum/Clients")<Clients, ReadonlyArray<RedisClient.Service>>() {}
-
-/** What differs between the drivers for these tests: how time passes. */
-export interface Time {
-  /** Lets this much time pass, and everything happen that is due. */
-  readonly elapse: (duration: Duration.DurationInput) => Effect.Effect<void>
-}
 
 let names = 0
 const fresh = (text: string) => `${text}-${names++}`

@@ -218,6 +218,42 @@ export const suite = (
           assert.strictEqual((yield* RateLimiter.consume(policy, id)).remaining, all - 1)
         }))
 
+      it.effect(`${called}: a block outlasts whatever else changes, and only another one takes its place`, () =>
+        Effect.gen(function*() {
+          const policy = limited("1 hour")
+          const id = fresh("user")
+          const refusedFor = Effect.map(RateLimiter.consume(policy, id), ({ allowed, retryAfter }) => {
+            assert.isFalse(allowed)
+            return ms(retryAfter)
+          })
+          yield* RateLimiter.consume(policy, id, { cost: 2 * tenth })
+          yield* RateLimiter.block(policy, id, "2 hours")
+          yield* RateLimiter.refund(policy, id, { cost: 2 * tenth })
+          assert.isAbove(yield* refusedFor, 3_600_000)
+          yield* RateLimiter.penalty(policy, id, { cost: 3 * tenth })
+          assert.isAbove(yield* refusedFor, 3_600_000)
+          assert.isFalse((yield* RateLimiter.consume(policy, id, { limit: 20 * tenth })).allowed)
+          assert.strictEqual(yield* RateLimiter.count(policy, id), 3 * tenth)
+          yield* RateLimiter.block(policy, id, "3 hours")
+          assert.isAbove(yield* refusedFor, 7_200_000)
+          for (const life of yield* livesOf(id)) assert(life > 0 && life <= 3 * 3_600_000)
+          yield* RateLimiter.block(policy, id, "100 millis")
+          assert.isAtMost(yield* refusedFor, 100)
+          for (const life of yield* livesOf(id)) assert(life > 0 && life <= 3_600_000 * 1.1 + 1)
+          yield* elapse("100 millis")
+          const after = yield* RateLimiter.consume(policy, id)
+          assert.isTrue(after.allowed)
+          assert.strictEqual(after.remaining, 7 * tenth - 1)
+          yield* RateLimiter.consume(policy, id, { limit: 20 * tenth })
+          yield* RateLimiter.block(policy, id, "1 hour")
+          assert.isTrue(yield* RateLimiter.unblock(policy, id))
+          assert.strictEqual((yield* RateLimiter.check(policy, id)).remaining, 7 * tenth - 2)
+          yield* RateLimiter.refund(policy, id, { cost: all })
+          yield* RateLimiter.block(policy, id, "1 hour")
+          assert.isTrue(yield* RateLimiter.unblock(policy, id))
+          assert.deepStrictEqual(yield* livesOf(id), [])
+        }))
+
       it.effect(`${called}: a limit that changes keeps what was used`, () =>
         Effect.gen(function*() {
           const policy = limited()
