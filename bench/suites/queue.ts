@@ -392,8 +392,7 @@ const idleLatency: Case = {
   ],
   contenders: Effect.gen(function*() {
     // Both have worked before they idle: a job every few milliseconds would not make the compiler look at them.
-    const contender = (player: Player) =>
-      Effect.as(draining(player, 1)(1), { name: player.name, slice: idle(player) })
+    const contender = (player: Player) => Effect.as(draining(player, 1)(1), { name: player.name, slice: idle(player) })
     return [yield* contender(yield* ours("ours", undefined)), yield* contender(yield* theirs)]
   })
 }
