@@ -5,6 +5,7 @@
  * and so wakes one process. On a Cluster, where queues are on different nodes, a message on the shared subscriber wakes
  * all. A worker never counts on it: it looks again by itself after a while.
  */
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -90,12 +91,17 @@ interface Queue {
 
 /** The command that waits at present. */
 interface Blocked {
-  readonly fiber: Fiber.RuntimeFiber<unknown, unknown>
+  readonly fiber: Fiber.RuntimeFiber<unknown, RedisError>
   /** What it would take. */
   readonly markers: ReadonlyArray<string>
   /** When the server must have answered, by the alarm. */
   readonly until: number
-  readonly giveUp: () => void
+}
+
+/** The connection on which commands wait. */
+interface Line {
+  readonly connection: Connection
+  readonly fail: (cause: Cause.Cause<RedisError>) => void
 }
 
 const decoder = new TextDecoder()
@@ -105,13 +111,18 @@ export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, ne
     /** Gives up a command that the server would have answered. Most waits find it set already, and cost no timer. */
     const alarm = yield* Alarm.make(() => {
       if (blocked === undefined) return
-      if (alarm.now() < blocked.until) alarm.ringBy(blocked.until)
-      else blocked.giveUp()
+      if (alarm.now() < blocked.until) return alarm.ringBy(blocked.until)
+      line?.fail(Cause.fail(
+        new RedisConnectionError({ target: client.target, reason: "unavailable", detail: "no answer to BZPOPMIN" })
+      ))
     })
+    let closed = false
+    yield* Effect.addFinalizer(() => Effect.sync(() => closed = true))
     /** By the marker, as the server knows it. */
     const queues = new Map<string, Queue>()
+    let line: Line | undefined
     let blocked: Blocked | undefined
-    /** Nobody is idle, and the loop waits for somebody who is. */
+    /** Nobody is idle yet, and the first connection waits for somebody who is. */
     let asleep: (() => void) | undefined
     let started = false
     let again = false
@@ -154,40 +165,50 @@ export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, ne
       return Effect.sync(() => asleep = undefined)
     })
 
-    const waitOn = (connection: Connection) =>
-      Effect.gen(function*() {
-        yield* somebody
-        const markers = idleMarkers()
-        if (markers.length === 0) return
-        // The first one that has a marker is served, so each gets to be the first.
-        const first = turn++ % markers.length
-        const args = [...markers.slice(first), ...markers.slice(0, first), String(block)]
-        const fiber = yield* Effect.fork(Effect.uninterruptibleMask((restore) =>
-          // Whoever waits for work is woken before all else.
-          Effect.flatMap(
-            restore(connection.sendBlocking("BZPOPMIN", args, onReply)),
-            (reply) => Array.isArray(reply) && typeof reply[0] === "string" ? onMarker(reply[0]) : Effect.void
-          )
-        ))
-        yield* Effect.async<void, RedisError>((resume) => {
-          const giveUp = () =>
-            resume(Effect.fail(
-              new RedisConnectionError({
-                target: client.target,
-                reason: "unavailable",
-                detail: "no answer to BZPOPMIN"
-              })
-            ))
-          blocked = { fiber, markers, until: alarm.now() + patience, giveUp }
-          alarm.ringBy(blocked.until)
-          fiber.addObserver((exit) => resume(Exit.isFailure(exit) && !Exit.isInterrupted(exit) ? exit : Effect.void))
-          // Somebody may have become idle since the command was made.
-          if (!idleMarkers().every((marker) => markers.includes(marker))) fiber.unsafeInterruptAsFork(FiberId.none)
-        }).pipe(Effect.ensuring(Effect.sync(() => {
-          blocked = undefined
-          if (fiber.unsafePoll() === null) fiber.unsafeInterruptAsFork(FiberId.none)
-        })))
+    /**
+     * Waits for the markers of those who are idle, unless a command does already. A worker that was woken has made its call
+     * by then, and all that is done here before the answer is read comes on top of it.
+     */
+    const listenForMarkers = (): void => {
+      const markers = idleMarkers()
+      if (closed || line === undefined || blocked !== undefined || markers.length === 0) return
+      // The first one that has a marker is served, so each gets to be the first.
+      const first = turn++ % markers.length
+      const args = [...markers.slice(first), ...markers.slice(0, first), String(block)]
+      const waiting = line.connection.sendBlocking("BZPOPMIN", args, onReply)
+      const fiber = alarm.run(Effect.uninterruptibleMask((restore) =>
+        // Whoever waits for work is woken before all else.
+        Effect.flatMap(
+          restore(waiting),
+          (reply) => Array.isArray(reply) && typeof reply[0] === "string" ? onMarker(reply[0]) : Effect.void
+        )
+      ))
+      blocked = { fiber, markers, until: alarm.now() + patience }
+      alarm.ringBy(blocked.until)
+      fiber.addObserver((exit) => {
+        if (blocked?.fiber !== fiber) return
+        blocked = undefined
+        if (Exit.isFailure(exit) && !Cause.isInterrupted(exit.cause)) line?.fail(exit.cause)
+        else listenForMarkers()
       })
+    }
+
+    const serve = (connection: Connection): Effect.Effect<never, RedisError> =>
+      Effect.async<never, RedisError>((resume) => {
+        line = {
+          connection,
+          fail: (cause) => {
+            line = undefined
+            resume(Effect.failCause(cause))
+          }
+        }
+        listenForMarkers()
+      }).pipe(Effect.ensuring(Effect.sync(() => {
+        const fiber = blocked?.fiber
+        line = undefined
+        blocked = undefined
+        fiber?.unsafeInterruptAsFork(FiberId.none)
+      })))
 
     const loop = Effect.zipRight(
       somebody,
@@ -195,7 +216,7 @@ export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, ne
         // The one before may have taken a marker that never arrived.
         if (again) { for (const queue of queues.values()) wakeAll(queue) }
         again = true
-        return Effect.forever(waitOn(connection))
+        return serve(connection)
       }))
     ).pipe(
       Effect.catchAll(() => Effect.void)
@@ -212,9 +233,8 @@ export const make = (client: Client, { block }: Pace): Effect.Effect<Wakeups, ne
       queue.idle.add(waiter)
       start()
       asleep?.()
-      if (blocked !== undefined && !blocked.markers.includes(marker)) {
-        blocked.fiber.unsafeInterruptAsFork(FiberId.none)
-      }
+      if (blocked === undefined) listenForMarkers()
+      else if (!blocked.markers.includes(marker)) blocked.fiber.unsafeInterruptAsFork(FiberId.none)
     }
 
     const listen: Wakeups["listen"] = (channel, onMessage, onGap) =>
