@@ -23,6 +23,7 @@ import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Alarm from "../internal/alarm.js"
+import { makeLine } from "../internal/background.js"
 import { checkWhole, inputError, nonNegativeMillis } from "../internal/input.js"
 import { forkScopedWith } from "../internal/lazyScope.js"
 import { isTraced } from "../internal/telemetry.js"
@@ -225,6 +226,7 @@ export const make = <A, B, E, R>(
     const scope = yield* Scope.fork(parent, ExecutionStrategy.sequential)
     const { now, ringBy, run } = yield* Scope.extend(Alarm.make(() => tick()), scope)
 
+    const inLine = makeLine(run)
     let calls = 0
     let calling = false
     /** Woken during a call, which may have looked before that. */
@@ -585,9 +587,7 @@ export const make = <A, B, E, R>(
           // The server knows the number of a call that it has executed.
           Effect.zipRight(Effect.delay(Effect.retry(ask, again), FIRST_PAUSE))
         ))
-      run(patiently).addObserver((exit) =>
-        called(exit, number, asked, want, settles)
-      )
+      inLine(patiently, (exit) => called(exit, number, asked, want, settles))
     }
 
     const called = (

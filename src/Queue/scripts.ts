@@ -453,8 +453,11 @@ export const add = RedisScript.make({
   idempotent: true,
   lua: `
 local call = redis.call
-local last = call('GET', KEYS[4])
-if last and tonumber(string.match(last, '^%d+')) >= tonumber(ARGV[1]) then return 0 end
+local last = call('SET', KEYS[4], ARGV[1] .. ' ', 'PX', '${REMEMBERED}', 'GET')
+if last and tonumber(string.match(last, '^%d+')) >= tonumber(ARGV[1]) then
+  call('SET', KEYS[4], last, 'PX', '${REMEMBERED}')
+  return 0
+end
 if #ARGV == 5 then
   call('HSET', KEYS[1], ARGV[4], ARGV[5])
   call('RPUSH', KEYS[2], ARGV[4])
@@ -472,7 +475,6 @@ if ARGV[2] == '1' then
 elseif call('ZADD', KEYS[3], 0, '0') == 1 then
   call('PEXPIRE', KEYS[3], ${MARKED})
 end
-call('SET', KEYS[4], ARGV[1] .. ' ', 'PX', '${REMEMBERED}')
 return 1`,
   params: (
     { call, keys }: Caller,
