@@ -581,13 +581,13 @@ export const make = <A, B, E, R>(
           }
         )
       })
-      const patiently = Effect.catchAll(ask, (error) =>
+      const wait = (error: RedisError) =>
         Effect.logWarning(`a worker of the queue "${name}" waits for Redis`).pipe(
           Effect.annotateLogs({ error }),
           // The server knows the number of a call that it has executed.
           Effect.zipRight(Effect.delay(Effect.retry(ask, again), FIRST_PAUSE))
-        ))
-      inLine(patiently, (exit) => called(exit, number, asked, want, settles))
+        )
+      inLine(Effect.catchAll(ask, wait), (exit) => called(exit, number, asked, want, settles))
     }
 
     const called = (
