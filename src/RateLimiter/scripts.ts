@@ -25,11 +25,6 @@ const serverNow = `
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]`
 
-/**
- * Each function looks at one key for a use of `cost`, and returns how long to wait for it, how many uses of cost 1 there
- * are now, when all will be available, how much is used, and three functions that write: `use` at the time that was found
- * (it returns the same without the wait, and the time), `give_back`, and `fine`.
- */
 const buckets = `
 local function ticks(window, limit)
   local one = math.max(1, math.floor(window / limit + 0.5))
@@ -42,6 +37,11 @@ local function parse(text, declared)
   return tonumber(ends), tonumber(limit) or declared, tonumber(blocked)
 end`
 
+/**
+ * Each function looks at one key for a use of `cost`, and returns how long to wait for it, how many uses of cost 1 there
+ * are now, when all will be available, how much is used, and three functions that write: `use` at the time that was found
+ * (it returns the same without the wait, and the time), `give_back`, and `fine`.
+ */
 const bucket = `${buckets}
 
 local function bucket(tier)
@@ -242,8 +242,9 @@ end`
 const ARGS = 6
 
 /**
- * KEYS for each limit: what is used, and whether it is blocked, which a bucket says itself. ARGV mode, how long it may wait and the turn that is given
- * back (both may be empty); then for each limit: kind, window, declared limit, limit in force, burst, cost.
+ * KEYS for each limit: what is used, and whether it is blocked, which a bucket says itself. ARGV mode, how long it may wait
+ * and the turn that is given back (both may be empty); then for each limit: kind, window, declared limit, limit in force,
+ * burst, cost.
  *
  * Returns for each limit: milliseconds to wait (-1 when it is in vain), remaining, milliseconds until all is available,
  * used; and behind them the time of the turn, when it may wait.
@@ -366,18 +367,6 @@ export const scriptOf = ({ mode, tiers }: Call): RedisScript.RedisScript<[Call],
   return mode === "check" ? scripts.read : scripts.write
 }
 
-/**
- * Consuming from buckets alone that are all in force as declared: what is nearly always asked. Here everything that does not
- * depend on the time was computed before, and what follows from the level of a bucket is left to the caller: arguments,
- * numbers in replies and tables are much of what a script costs.
- *
- * KEYS what is used of each limit. ARGV for each limit the highest level at which it allows the use, then for each limit
- * how much the use adds, in ticks; and then the ticks in a microsecond for each, unless that is 1 for all.
- *
- * Returns the level of each bucket, in ticks: afterwards, if they allow it. If not, -1 less the level. Nothing, and nothing
- * is done, when a bucket was filled by another limit or may be blocked. With one bucket the level is returned by itself,
- * without tables.
- */
 const taking = `
 local call, floor, ceil, format = redis.call, math.floor, math.ceil, string.format
 local clock = call('TIME')
@@ -391,6 +380,18 @@ local function text(n)
 end
 `
 
+/**
+ * Consuming from buckets alone that are all in force as declared: what is nearly always asked. Here everything that does not
+ * depend on the time was computed before, and what follows from the level of a bucket is left to the caller: arguments,
+ * numbers in replies and tables are much of what a script costs.
+ *
+ * KEYS what is used of each limit. ARGV for each limit the highest level at which it allows the use, then for each limit
+ * how much the use adds, in ticks; and then the ticks in a microsecond for each, unless that is 1 for all.
+ *
+ * Returns the level of each bucket, in ticks: afterwards, if they allow it. If not, -1 less the level. Nothing, and nothing
+ * is done, when a bucket was filled by another limit or may be blocked. With one bucket the level is returned by itself,
+ * without tables.
+ */
 const takeOne = `${taking}
 local ends = tonumber(call('GET', KEYS[1]) or 0)
 if not ends then return end
