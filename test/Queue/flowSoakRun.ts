@@ -172,8 +172,8 @@ export const run = (
       until: (all) => all
     })
     yield* tell(`${flows} flows are added, ${kills} processes were killed`)
-    // Some more are killed in the middle of what is left.
-    yield* Effect.sleep(2 * killEvery)
+    // Some more are killed in the middle of what is left; on a busy machine those that begin late are the first.
+    yield* Effect.repeat(Effect.sleep(2 * killEvery), { until: () => kills > 0 })
     yield* murderer.interruptAsFork(murderer.id())
 
     let before = ""
