@@ -62,6 +62,8 @@ const program = Effect.gen(function*() {
           (child) => ask<ReadonlyArray<Harness.Outcome>>(child, task)
         ))
       )
+      // The next one counts its names from the beginning again.
+      yield* Server.clean
     }
   }
   if (!values.json) {

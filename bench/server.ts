@@ -85,6 +85,9 @@ const removeAll = (redis: Redis): Effect.Effect<void> =>
     }
   })
 
+/** Removes what the benchmarks have written. */
+export const clean: Effect.Effect<void, ServerError, Server> = Effect.scoped(Effect.flatMap(connect(), removeAll))
+
 /** A server of our own, from a program on the `PATH`; else the one of `REDIS_URL`. */
 export const layer: Layer.Layer<Server, ServerError> = Layer.scoped(
   Server,
