@@ -35,6 +35,14 @@ end
 local function parse(text, declared)
   local ends, limit, blocked = string.match(text, '^(%d+) ?(%d*) ?(%d*)$')
   return tonumber(ends), tonumber(limit) or declared, tonumber(blocked)
+end
+
+local function save(key, ends, rate, limit, declared, blocked)
+  local text = string.format('%.0f', ends)
+  if blocked or limit ~= declared then text = text .. ' ' .. string.format('%.0f', limit) end
+  if blocked then text = text .. ' ' .. string.format('%.0f', blocked) end
+  local life = math.max(ends / rate, blocked or 0)
+  redis.call('SET', key, text, 'PXAT', string.format('%.0f', math.ceil(life / 1000)))
 end`
 
 /**
@@ -72,11 +80,7 @@ local function bucket(tier)
     if level == 0 and not blocked then
       if text then redis.call('DEL', key) end
     else
-      local at = string.format('%.0f', here + level)
-      if blocked or limit ~= tier.declared then at = at .. ' ' .. string.format('%.0f', limit) end
-      if blocked then at = at .. ' ' .. string.format('%.0f', blocked) end
-      local life = math.max((here + level) / rate, blocked or 0)
-      redis.call('SET', key, at, 'PXAT', string.format('%.0f', math.ceil(life / 1000)))
+      save(key, here + level, rate, limit, tier.declared, blocked)
     end
     return state(level, here + level, one, rate)
   end
@@ -368,9 +372,7 @@ export const scriptOf = ({ mode, tiers }: Call): RedisScript.RedisScript<[Call],
 }
 
 const taking = `
-local call, floor, ceil, format = redis.call, math.floor, math.ceil, string.format
-local clock = call('TIME')
-local now = clock[1] * 1000000 + clock[2]
+local call, floor, ceil, format = redis.call, math.floor, math.ceil, string.format${serverNow}
 
 -- What the server itself makes of so long a number takes it half a microsecond. A server of 32 bits has a short %d.
 local function text(n)
@@ -489,29 +491,28 @@ export const block = RedisScript.make({
 ${buckets}
 
 local length, were = tonumber(ARGV[1]), 0
-local until_then = length > 0 and now + length or 0
+local until_then = length > 0 and now + length or nil
 for i, key in ipairs(KEYS) do
   local window, declared = tonumber(ARGV[2 * i]), tonumber(ARGV[2 * i + 1])
-  local held = redis.call('GET', key)
-  local text, life, before = string.format('%.0f', until_then), until_then, nil
+  local held, before = redis.call('GET', key), nil
   if declared then
     local ends, limit = 0, declared
     if held then ends, limit, before = parse(held, declared) end
-    local blocked = length > 0 and text
-    text = string.format('%.0f', ends)
-    if blocked or limit ~= declared then text = text .. ' ' .. string.format('%.0f', limit) end
-    if blocked then text = text .. ' ' .. blocked end
     local _, rate = ticks(window, limit)
-    life = math.max(ends / rate, until_then)
-  elseif held then
-    before = tonumber(held)
+    if until_then or ends / rate > now then
+      save(key, ends, rate, limit, declared, until_then)
+    elseif held then
+      redis.call('DEL', key)
+    end
+  else
+    before = held and tonumber(held)
+    if until_then then
+      redis.call('SET', key, string.format('%.0f', until_then), 'PXAT', string.format('%.0f', math.ceil(until_then / 1000)))
+    elseif held then
+      redis.call('DEL', key)
+    end
   end
   if before and before > now then were = were + 1 end
-  if life > now then
-    redis.call('SET', key, text, 'PXAT', string.format('%.0f', math.ceil(life / 1000)))
-  elseif held then
-    redis.call('DEL', key)
-  end
 end
 return were`,
   params: (tiers: ReadonlyArray<Tier>, micros: number) => {
